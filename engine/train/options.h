@@ -1,4 +1,5 @@
-// What a training run is asked for. The names are those of the command line and of the configuration file.
+// What a training run is asked for. The names are those of the command line and of the configuration file;
+// the limits, the texts and the file are in run_options.h.
 #pragma once
 
 #include <cstdint>
@@ -14,34 +15,35 @@ enum class LrSchedule { kCosine, kLinear, kConstant };
 
 // What belongs to a run: fixed when it is created, kept in RUN, the same ever after.
 struct RunOptions {
-  std::string model = "gpt2";       // a registered name, a config.json, or a folder that holds one
-  std::string data;                 // file of the training text
+  std::string model = "gpt2";    // a registered name, a config.json, or a folder that holds one
+  std::string data;              // file of the training text; absolute once resolved
+  std::string data_fingerprint;  // TextData::fingerprint() of it, filled in when the run is created
   std::string tokenizer = "bytes";
-  uint64_t batch = 4;               // sequences a step
-  uint64_t seq = 256;               // tokens of a sequence
+  uint64_t batch = 4;        // sequences a step
+  uint64_t seq = 256;        // tokens of a sequence
+  uint64_t micro_batch = 0;  // sequences; 0: chosen to fit. Not part of the result
   std::string optimizer = "adamw";
   double lr = 6e-4, min_lr = 6e-5;
-  uint64_t warmup = 10;             // steps
+  uint64_t warmup = 10;  // steps
   LrSchedule schedule = LrSchedule::kCosine;
-  uint64_t schedule_steps = 0;      // the step at which the decay ends: --steps of the run's creation
+  uint64_t schedule_steps = 0;  // the step at which the decay ends: --steps of the run's creation
   double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-  double clip = 1.0;                // largest global gradient norm; 0: none
+  double clip = 1.0;  // largest global gradient norm; 0: none
   WeightPrecision weights = WeightPrecision::kFloat32;
   uint64_t seed = 1;
-  uint64_t block_bytes = 4 << 20;   // aimed-at size of a block's record
+  uint64_t block_bytes = 4 << 20;  // aimed-at size of a block's record
 };
 
 // What a session may choose anew, each time.
 struct SessionOptions {
   std::string run_dir;
-  uint64_t memory_bytes = 0;        // the budget; 0: three quarters of what is available
-  uint64_t steps = 0;               // the total: a resumed run ends at the same step
-  uint64_t micro_batch = 0;         // sequences; 0: chosen to fit
-  uint32_t threads = 0;             // 0: all cores that this process may use
+  uint64_t memory_bytes = 0;  // the budget
+  uint64_t steps = 0;         // the total: a resumed run ends at the same step
+  uint32_t threads = 0;       // 0: all cores that this process may use
   storage::IoBackend io = storage::IoBackend::kAuto;
-  std::vector<std::string> shard_dirs;
-  std::string eval_data;            // file; empty: none
-  uint64_t eval_every = 0;          // steps
+  std::vector<std::string> shard_dirs;  // of a new run; of an existing one, where its shards are now
+  std::string eval_data;                // file; empty: none
+  uint64_t eval_every = 0;              // steps; 0: never
 };
 
 }  // namespace headrace::train

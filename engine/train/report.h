@@ -1,0 +1,64 @@
+// What a training session tells whoever watches it, and the metrics line that commits with a step.
+//
+// The trainer calls a listener from one thread at a time, in the order in which things happen; a listener
+// returns quickly and does not throw.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace headrace::train {
+
+// One committed step. Bytes count what moved between disk and memory, spill files included.
+struct StepReport {
+  uint64_t step = 0;  // counted from 1
+  double loss = 0;    // mean over the batch's tokens, in nats
+  double lr = 0;
+  double grad_norm = 0;  // global 2-norm before clipping
+  uint64_t tokens = 0;   // trained on in this step
+  double seconds = 0;    // wall time of the step
+  double compute_seconds = 0, read_wait_seconds = 0, write_wait_seconds = 0;
+  uint64_t read_bytes = 0, written_bytes = 0;
+  uint64_t rss_bytes = 0;  // peak resident size of the process so far
+};
+
+// The line of metrics.jsonl, without the newline: fixed order of fields, floats with 17 significant digits so
+// that they read back exactly. A value that is no number (JSON has none) is written as null.
+std::string metrics_line(const StepReport& report);
+
+struct EvalSummary {
+  double loss = 0;        // mean over tokens, in nats
+  double perplexity = 0;  // exp(loss)
+  uint64_t tokens = 0, windows = 0;
+  uint64_t step = 0;  // committed step of the run that was evaluated
+  double seconds = 0;
+};
+
+struct TrainSummary {
+  std::string run_dir, model, io;  // `io`: the back end in words
+  uint64_t parameters = 0;
+  uint64_t state_bytes = 0;   // parameters and optimizer state
+  uint64_t memory_bytes = 0;  // the budget
+  uint64_t peak_rss_bytes = 0;
+  uint64_t first_step = 0, last_step = 0;  // of this session; last < first: nothing was left to do
+  uint64_t total_steps = 0;                // asked for
+  double first_loss = 0, last_loss = 0;
+  uint64_t tokens = 0;  // of this session, as everything below
+  double seconds = 0, read_wait_seconds = 0, write_wait_seconds = 0;
+  uint64_t read_bytes = 0, written_bytes = 0;
+  bool stopped = false;  // by a signal, before total_steps
+};
+
+class TrainListener {
+ public:
+  virtual ~TrainListener() = default;
+  // A sentence for people: a resume, a back end, a dropout that is not applied.
+  virtual void narrate(const std::string& line) = 0;
+  // A long phase ("creating the run", "step 12") has come to `fraction` of its end.
+  virtual void working(const std::string& phase, double fraction) = 0;
+  virtual void step_done(const StepReport& report) = 0;
+  // --eval-every: the loss on the evaluation data.
+  virtual void evaluated(const EvalSummary& summary) = 0;
+};
+
+}  // namespace headrace::train
