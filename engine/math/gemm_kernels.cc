@@ -1,0 +1,287 @@
+#include "engine/math/gemm_kernels.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "engine/math/gemm.h"
+
+// Only targets with a fused multiply-add give the promised bits; where there is none the scalar code below
+// asks std::fma. EMU128 is off because its MulAdd rounds twice (and g++ 12 builds without it anyway).
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
+#define HWY_BROKEN_EMU128 1
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/math/gemm_kernels.cc"
+#include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace headrace::math::gemm {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
+constexpr int kTileColumns = 2 * kLanes;
+// As many accumulators as leave registers for two vectors and a broadcast.
+constexpr int kTileRows = HWY_TARGET <= HWY_AVX3 ? 14 : 6;
+static_assert(kTileRows <= kMaxTileRows && kTileColumns <= kMaxTileColumns);
+
+HWY_INLINE V fused_multiply_add(V a, V b, V c) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::Set(D(), std::fma(hn::GetLane(a), hn::GetLane(b), hn::GetLane(c)));
+#else
+  return hn::MulAdd(a, b, c);
+#endif
+}
+
+// Where element (row, k) of the broadcast operand lies.
+struct RowMajor {
+  static constexpr int64_t kRowStep = kPanel, kDepthStep = 1;
+};
+struct DepthMajor {
+  static constexpr int64_t kRowStep = 1, kDepthStep = kTileRows;
+};
+
+// Writes a row of a tile of which all columns exist.
+HWY_INLINE void write_row(V left, V right, Write write, const float* bias, float* c) {
+  const D d;
+  if (write == Write::kAdd) {
+    left = hn::Add(hn::LoadU(d, c), left);
+    right = hn::Add(hn::LoadU(d, c + kLanes), right);
+  }
+  if (bias != nullptr) {
+    left = hn::Add(left, hn::LoadU(d, bias));
+    right = hn::Add(right, hn::LoadU(d, bias + kLanes));
+  }
+  hn::StoreU(left, d, c);
+  hn::StoreU(right, d, c + kLanes);
+}
+
+// Writes the columns of a tile that exist, with the same additions.
+HWY_INLINE void write_columns(const float* tile, int64_t rows, int64_t columns, Write write, const float* bias,
+                              float* c, int64_t c_stride) {
+  for (int64_t r = 0; r < rows; r++, tile += kTileColumns, c += c_stride) {
+    for (int64_t j = 0; j < columns; j++) {
+      const float sum = write == Write::kAdd ? c[j] + tile[j] : tile[j];
+      c[j] = bias != nullptr ? sum + bias[j] : sum;
+    }
+  }
+}
+
+// One register tile of one panel: for each output a chain of fused multiply-adds over k, from zero.
+template <int kRows, class Layout>
+HWY_NOINLINE void multiply_tile(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t depth,
+                                Write write, const float* bias, int64_t columns, float* HWY_RESTRICT c,
+                                int64_t c_stride) {
+  const D d;
+  V left[kRows], right[kRows];
+  HWY_UNROLL(16)
+  for (int r = 0; r < kRows; r++) {
+    left[r] = right[r] = hn::Zero(d);
+    hwy::Prefetch(c + r * c_stride);
+  }
+  for (int64_t k = 0; k < depth; k++) {
+    const V b_left = hn::Load(d, b), b_right = hn::Load(d, b + kLanes);
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; r++) {
+      const V broadcast = hn::Set(d, a[r * Layout::kRowStep]);
+      left[r] = fused_multiply_add(broadcast, b_left, left[r]);
+      right[r] = fused_multiply_add(broadcast, b_right, right[r]);
+    }
+    a += Layout::kDepthStep;
+    b += kTileColumns;
+  }
+  if (columns < kTileColumns) {
+    HWY_ALIGN_MAX float tile[kRows * kTileColumns];
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; r++) {
+      hn::Store(left[r], d, tile + r * kTileColumns);
+      hn::Store(right[r], d, tile + r * kTileColumns + kLanes);
+    }
+    write_columns(tile, kRows, columns, write, bias, c, c_stride);
+    return;
+  }
+  HWY_UNROLL(16)
+  for (int r = 0; r < kRows; r++) write_row(left[r], right[r], write, bias, c + r * c_stride);
+}
+
+// The kernel for each number of rows: row_kernels<Layout>[rows - 1].
+using TileFunction = void (*)(const float*, const float*, int64_t, Write, const float*, int64_t, float*,
+                              int64_t);
+template <class Layout, int... kRows>
+constexpr std::array<TileFunction, sizeof...(kRows)> tile_functions(std::integer_sequence<int, kRows...>) {
+  return {&multiply_tile<kRows + 1, Layout>...};
+}
+template <class Layout>
+constexpr auto kTileFunctions = tile_functions<Layout>(std::make_integer_sequence<int, kTileRows>());
+
+void multiply_rows(const RowsTask& task) {
+  // A contiguous copy: rows far apart would compete for few cache sets, and the kernel's addresses are
+  // constants.
+  HWY_ALIGN_MAX float a[kTileRows * kPanel];
+  const int64_t depth = task.a.columns;
+  const Parts parts = Parts::of_at_most(task.a.rows, kTileRows);
+  for (int64_t part = 0; part < parts.count; part++) {
+    const int64_t first = parts.first(part), rows = parts.size(part);
+    for (int64_t r = 0; r < rows; r++) {
+      std::memcpy(a + r * kPanel, task.a.row(first + r), sizeof(float) * depth);
+    }
+    const float* strip = task.strips;
+    for (int64_t j = 0; j < task.c.columns; j += kTileColumns, strip += task.strip_stride) {
+      kTileFunctions<RowMajor>[rows - 1](
+          a, strip, depth, task.write, task.bias != nullptr ? task.bias + j : nullptr,
+          std::min<int64_t>(kTileColumns, task.c.columns - j), task.c.row(first) + j, task.c.stride);
+    }
+  }
+}
+
+void multiply_columns(const ColumnsTask& task) {
+  HWY_ALIGN_MAX float b[kPanel * kTileColumns];
+  const int64_t depth = task.b.rows, columns = task.b.columns;
+  if (columns < kTileColumns) std::memset(b, 0, sizeof(float) * depth * kTileColumns);
+  for (int64_t k = 0; k < depth; k++) {
+    float* row = b + k * kTileColumns;
+    if (columns == kTileColumns) {
+      std::memcpy(row, task.b.row(k), sizeof(float) * kTileColumns);
+    } else {
+      std::memcpy(row, task.b.row(k), sizeof(float) * columns);
+    }
+  }
+  for (int64_t s = 0; s < task.rows.count; s++) {
+    kTileFunctions<DepthMajor>[task.rows.size(s) - 1](task.strips + s * task.strip_stride, b, depth,
+                                                      task.write, nullptr, columns,
+                                                      task.c.row(task.rows.first(s)), task.c.stride);
+  }
+}
+
+// The float32 values of `count` elements from `offset` on.
+HWY_INLINE void expand(const WeightView& w, int64_t offset, int64_t count, float* HWY_RESTRICT to) {
+  const D d;
+  const hn::RebindToUnsigned<D> du;
+  const hn::RebindToSigned<D> di;
+  const hn::Rebind<uint16_t, D> dh;
+  const hn::Rebind<int16_t, D> dl;
+  const uint16_t* high = w.high + offset;
+  const int16_t* low = w.low != nullptr ? reinterpret_cast<const int16_t*>(w.low) + offset : nullptr;
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    auto bits = hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(dh, high + i)));
+    if (low != nullptr) {
+      bits = hn::Add(bits, hn::BitCast(du, hn::PromoteTo(di, hn::LoadU(dl, low + i))));
+    }
+    hn::StoreU(hn::BitCast(d, bits), d, to + i);
+  }
+  for (; i < count; i++) {
+    uint32_t bits = uint32_t{high[i]} << 16;
+    if (low != nullptr) bits += static_cast<uint32_t>(int32_t{low[i]});
+    std::memcpy(to + i, &bits, sizeof(bits));
+  }
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// Lane 4 * b + i is from[(4 * b) * stride + i]: four floats from every fourth row.
+template <class D2>
+HWY_INLINE hn::Vec<D2> load_every_fourth_row(D2 d, const float* from, int64_t stride) {
+  if constexpr (hn::MaxLanes(D2()) == 4) {
+    return hn::Load(d, from);
+  } else {
+    const hn::Half<D2> half;
+    const int64_t rows = static_cast<int64_t>(hn::MaxLanes(half));
+    return hn::Combine(d, load_every_fourth_row(half, from + rows * stride, stride),
+                       load_every_fourth_row(half, from, stride));
+  }
+}
+#endif
+
+constexpr int64_t kTransposeDepth = 64;
+
+// from[j][k] (kTransposeDepth floats between rows, j < kLanes) to to[k][j] (kTileColumns floats between
+// rows).
+HWY_INLINE void transpose(const float* HWY_RESTRICT from, int64_t depth, float* HWY_RESTRICT to) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int64_t k = 0; k < depth; k++) to[k * kTileColumns] = from[k];
+#else
+  const D d;
+  const hn::Repartition<double, D> dd;
+  for (int64_t k = 0; k < depth; k += 4) {
+    // Within each block of four lanes, rows j = 0..3 of a 4x4 matrix whose columns are k..k+3.
+    const V v0 = load_every_fourth_row(d, from + k, kTransposeDepth);
+    const V v1 = load_every_fourth_row(d, from + k + kTransposeDepth, kTransposeDepth);
+    const V v2 = load_every_fourth_row(d, from + k + 2 * kTransposeDepth, kTransposeDepth);
+    const V v3 = load_every_fourth_row(d, from + k + 3 * kTransposeDepth, kTransposeDepth);
+    const auto low01 = hn::BitCast(dd, hn::InterleaveLower(d, v0, v1));
+    const auto low23 = hn::BitCast(dd, hn::InterleaveLower(d, v2, v3));
+    const auto high01 = hn::BitCast(dd, hn::InterleaveUpper(d, v0, v1));
+    const auto high23 = hn::BitCast(dd, hn::InterleaveUpper(d, v2, v3));
+    const V columns[4] = {hn::BitCast(d, hn::InterleaveLower(dd, low01, low23)),
+                          hn::BitCast(d, hn::InterleaveUpper(dd, low01, low23)),
+                          hn::BitCast(d, hn::InterleaveLower(dd, high01, high23)),
+                          hn::BitCast(d, hn::InterleaveUpper(dd, high01, high23))};
+    const int64_t valid = std::min<int64_t>(4, depth - k);
+    for (int64_t i = 0; i < valid; i++) hn::Store(columns[i], d, to + (k + i) * kTileColumns);
+  }
+#endif
+}
+
+void pack_transposed(const WeightView& w, int64_t first_row, int64_t rows, int64_t first_column,
+                     int64_t depth, float* strip) {
+  HWY_ALIGN_MAX float values[kLanes * kTransposeDepth];
+  for (int64_t j = 0; j < kTileColumns; j += kLanes) {
+    for (int64_t k = 0; k < depth; k += kTransposeDepth) {
+      const int64_t count = std::min(kTransposeDepth, depth - k);
+      for (int64_t i = 0; i < kLanes; i++) {
+        float* to = values + i * kTransposeDepth;
+        if (j + i < rows) {
+          expand(w, (first_row + j + i) * w.columns + first_column + k, count, to);
+          std::memset(to + count, 0, sizeof(float) * (kTransposeDepth - count));
+        } else {
+          std::memset(to, 0, sizeof(float) * kTransposeDepth);
+        }
+      }
+      transpose(values, count, strip + k * kTileColumns + j);
+    }
+  }
+}
+
+void pack_row(const WeightView& w, int64_t row, int64_t first_column, int64_t columns, float* strips,
+              int64_t strip_stride) {
+  for (int64_t j = 0; j < columns; j += kTileColumns, strips += strip_stride) {
+    const int64_t count = std::min<int64_t>(kTileColumns, columns - j);
+    expand(w, row * w.columns + first_column + j, count, strips);
+    std::fill(strips + count, strips + kTileColumns, 0.0f);
+  }
+}
+
+void pack_broadcast(const float* a, Parts rows, float* strips, int64_t strip_stride) {
+  for (int64_t s = 0; s < rows.count; s++) {
+    const int64_t first = rows.first(s), size = rows.size(s);
+    std::memcpy(strips + s * strip_stride, a + first, sizeof(float) * size);
+  }
+}
+
+const Kernels& target_kernels() {
+  static constexpr Kernels kKernels = {kTileRows,      kTileColumns,  pack_transposed, pack_row,
+                                       pack_broadcast, multiply_rows, multiply_columns};
+  return kKernels;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace headrace::math::gemm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace headrace::math::gemm {
+
+HWY_EXPORT(target_kernels);
+const Kernels& kernels() { return HWY_DYNAMIC_DISPATCH(target_kernels)(); }
+
+}  // namespace headrace::math::gemm
+#endif
