@@ -57,7 +57,8 @@ class Pieces {
   Pieces(int64_t total, int64_t columns) : columns_(columns) {
     const int64_t most = std::max(kPieceColumns, kPieceFloats / total);
     parts_ = Parts::of_at_most(round_up(columns, kMaxTileColumns) / kMaxTileColumns, most / kMaxTileColumns);
-    depth_ = std::min(total, std::max(kPanel, kPieceFloats / std::min(most, round_up(columns, kMaxTileColumns))));
+    depth_ =
+        std::min(total, std::max(kPanel, kPieceFloats / std::min(most, round_up(columns, kMaxTileColumns))));
   }
 
   size_t bytes() const {

@@ -66,8 +66,8 @@ HWY_INLINE void write_row(V left, V right, Write write, const float* bias, float
 }
 
 // Writes the columns of a tile that exist, with the same additions.
-HWY_INLINE void write_columns(const float* tile, int64_t rows, int64_t columns, Write write, const float* bias,
-                              float* c, int64_t c_stride) {
+HWY_INLINE void write_columns(const float* tile, int64_t rows, int64_t columns, Write write,
+                              const float* bias, float* c, int64_t c_stride) {
   for (int64_t r = 0; r < rows; r++, tile += kTileColumns, c += c_stride) {
     for (int64_t j = 0; j < columns; j++) {
       const float sum = write == Write::kAdd ? c[j] + tile[j] : tile[j];
