@@ -1,0 +1,95 @@
+#include "tools/command_line.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <deque>
+
+#include "storage/error.h"
+#include "storage/text.h"
+
+namespace headrace::tools {
+namespace {
+
+Error usage(const CommandSpec& spec, const std::string& what) {
+  return Error(ErrorKind::kUsage, what, fmt::format("see headrace {} --help", spec.name));
+}
+
+void refuse_unknown(const CommandSpec& spec, const std::vector<std::string>& remaining) {
+  std::vector<std::string> names{"help"};
+  for (const CommandOption& option : spec.options) {
+    if (!option.hidden) names.push_back(option.name);
+  }
+  for (const std::string& argument : remaining) {
+    if (!argument.starts_with('-') || argument == "-") continue;
+    const std::string name = argument.substr(argument.find_first_not_of('-') == std::string::npos
+                                                 ? argument.size()
+                                                 : argument.find_first_not_of('-'));
+    const std::string bare = name.substr(0, name.find('='));
+    const std::string near = nearest_name(bare, names);
+    throw usage(spec,
+                fmt::format("unknown option {}{}", printable(argument.substr(0, argument.find('=')), 60),
+                            near.empty() ? "" : fmt::format("; did you mean --{}?", near)));
+  }
+  if (!remaining.empty())
+    throw usage(spec, fmt::format("unexpected argument '{}'", printable(remaining[0], 60)));
+}
+
+}  // namespace
+
+Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& arguments) {
+  CLI::App app(spec.description, "headrace " + spec.name);
+  app.allow_extras();
+  app.get_formatter()->column_width(34);
+  app.get_formatter()->label("REQUIRED", "");
+  app.footer(spec.footer);
+  Arguments result;
+  app.add_option(spec.positional, result.positional, spec.positional_help)->type_name("");
+  std::deque<std::vector<std::string>> values;
+  std::vector<CLI::Option*> parsed;
+  for (const CommandOption& option : spec.options) {
+    const std::string flag = "--" + option.name;
+    CLI::Option* added = nullptr;
+    if (option.metavar.empty()) {
+      added = app.add_flag(flag, option.help);
+    } else {
+      added = app.add_option(flag, values.emplace_back(), option.help)
+                  ->type_name(option.metavar)
+                  ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+      added->allow_extra_args(false);  // one text each time, so that RUN may follow
+    }
+    if (option.hidden) {
+      added->group("");
+    } else if (!option.group.empty()) {
+      added->group(option.group);
+    }
+    parsed.push_back(added);
+  }
+  try {
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as the library wants them
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    result.help = app.help();
+    return result;
+  } catch (const CLI::ParseError& error) {
+    refuse_unknown(spec, app.remaining());
+    throw usage(spec, printable(error.what()));
+  }
+  refuse_unknown(spec, app.remaining());
+  if (result.positional.empty()) throw usage(spec, fmt::format("no {} was named", spec.positional));
+  for (size_t i = 0; i < parsed.size(); ++i) {
+    if (spec.options[i].metavar.empty()) {
+      if (parsed[i]->count() > 0 && parsed[i]->as<bool>())
+        result.options.push_back({spec.options[i].name, "true"});
+      continue;
+    }
+    const auto& texts = parsed[i]->results();
+    if (texts.size() > 1 && !spec.options[i].repeatable) {
+      throw usage(spec, fmt::format("--{} was given {} times", spec.options[i].name, texts.size()));
+    }
+    for (const std::string& text : texts) result.options.push_back({spec.options[i].name, text});
+  }
+  return result;
+}
+
+}  // namespace headrace::tools

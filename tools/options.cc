@@ -1,0 +1,343 @@
+#include "tools/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <utility>
+
+#include "engine/train/run_options.h"
+#include "engine/train/text_data.h"
+#include "models/model_config.h"
+#include "storage/error.h"
+#include "storage/text.h"
+#include "tools/command_line.h"
+
+namespace headrace::tools {
+namespace {
+
+using train::OptionEntry;
+using train::OptionType;
+using Session = train::SessionOptions;
+
+constexpr uint64_t kMostSteps = 1ULL << 40;
+
+// An entry over a part of the request as an entry over the request.
+template <typename Part>
+OptionEntry<TrainRequest> lift(OptionEntry<Part> entry, Part TrainRequest::*part) {
+  return {entry.name,
+          entry.type,
+          entry.metavar,
+          entry.help,
+          entry.choices,
+          [=](TrainRequest& r, const std::string& text) { return entry.set(r.*part, text); },
+          [=](const TrainRequest& r) { return entry.get(r.*part); }};
+}
+
+// An option of the contract whose machinery is not built: only the value that means "none" is taken.
+OptionEntry<TrainRequest> not_yet(std::string name, std::string only) {
+  return {std::move(name),
+          OptionType::kCount,
+          "N",
+          "",
+          {},
+          [only](TrainRequest&, const std::string& text) {
+            return text == only ? std::string{}
+                                : fmt::format("'{}' is not supported by this version, only {}",
+                                              printable(text, 60), only);
+          },
+          [only](const TrainRequest&) { return only; }};
+}
+
+OptionEntry<TrainRequest> switch_option(std::string name, bool TrainRequest::*member, std::string help) {
+  return {std::move(name),
+          OptionType::kSwitch,
+          "",
+          std::move(help),
+          {},
+          [=](TrainRequest& r, const std::string& text) {
+            r.*member = text == "true";
+            return std::string{};
+          },
+          [=](const TrainRequest& r) { return std::string(r.*member ? "true" : "false"); }};
+}
+
+OptionEntry<TrainRequest> threads_option() {
+  return {"threads",
+          OptionType::kCount,
+          "N",
+          "threads that compute; 0: all cores this process may use",
+          {},
+          [](TrainRequest& r, const std::string& text) {
+            uint64_t count = 0;
+            std::string problem = train::set_count(text, 0, 4096, count);
+            if (problem.empty()) r.session.threads = static_cast<uint32_t>(count);
+            return problem;
+          },
+          [](const TrainRequest& r) { return std::to_string(r.session.threads); }};
+}
+
+OptionEntry<TrainRequest> shard_dir_option() {
+  return {"shard-dir",
+          OptionType::kTextList,
+          "DIR",
+          "a directory for a shard of the run, one on each drive; may be repeated",
+          {},
+          [](TrainRequest& r, const std::string& text) {
+            if (r.session.shard_dirs.size() >= 256) return std::string("is given more than 256 times");
+            std::string directory;
+            std::string problem = train::set_text(text, directory);
+            if (problem.empty()) r.session.shard_dirs.push_back(directory);
+            return problem;
+          },
+          [](const TrainRequest&) { return std::string{}; }};
+}
+
+std::vector<TrainOption> make_options() {
+  std::vector<TrainOption> options;
+  for (const train::RunOption& option : train::run_option_table()) {
+    const bool hidden = option.name == "data-fingerprint";
+    options.push_back({lift(option, &TrainRequest::run), true, hidden});
+  }
+  options.push_back({not_yet("commit-every", "1"), true, true});
+  options.push_back({not_yet("checkpoint-every", "0"), true, true});
+  auto session = [&](OptionEntry<Session> entry) {
+    options.push_back({lift(std::move(entry), &TrainRequest::session), false, false});
+  };
+  session(
+      train::size_option("memory", &Session::memory_bytes, 1, std::numeric_limits<uint64_t>::max() >> 1,
+                         "the budget of the whole process (default: three quarters of what is available)"));
+  session(train::count_option("steps", &Session::steps, 1, kMostSteps,
+                              "the total: a resumed run ends at the same step"));
+  options.push_back({threads_option(), false, false});
+  session(train::choice_option<Session, storage::IoBackend>("io", &Session::io,
+                                                            {{"auto", storage::IoBackend::kAuto},
+                                                             {"uring", storage::IoBackend::kUring},
+                                                             {"threads", storage::IoBackend::kThreads}},
+                                                            "how blocks are read and written"));
+  options.push_back({shard_dir_option(), false, false});
+  session(train::text_option("eval-data", &Session::eval_data, "FILE", "text for --eval-every"));
+  session(train::count_option("eval-every", &Session::eval_every, 0, kMostSteps,
+                              "evaluate on --eval-data every so many steps; 0: never"));
+  options.push_back({switch_option("json", &TrainRequest::json, "one JSON object a step, and one in the end"),
+                     false, false});
+  options.push_back(
+      {switch_option("quiet", &TrainRequest::quiet, "no narration and no progress"), false, false});
+  return options;
+}
+
+const TrainOption* find_option(const std::string& name) {
+  const auto& options = train_options();
+  const auto found = std::find_if(options.begin(), options.end(),
+                                  [&](const TrainOption& option) { return option.entry.name == name; });
+  return found == options.end() ? nullptr : &*found;
+}
+
+void set(const TrainOption& option, const std::string& text, const std::string& where,
+         TrainRequest& request) {
+  const std::string problem = option.entry.set(request, text);
+  if (!problem.empty()) {
+    throw Error(ErrorKind::kUsage, fmt::format("{}: {}", where, problem), "see headrace train --help");
+  }
+  request.given[option.entry.name] = where;
+}
+
+CommandSpec train_spec() {
+  CommandSpec spec;
+  spec.name = "train";
+  spec.description = "Trains a model. RUN is created, or resumed where it stopped.";
+  spec.positional = "RUN";
+  spec.positional_help = "the directory of the run";
+  spec.options.push_back({"config", "FILE",
+                          "a TOML file with options by these names; the command line wins over it", false,
+                          false, "Options"});
+  const TrainRequest defaults;
+  for (const TrainOption& option : train_options()) {
+    std::string help = option.entry.help;
+    const std::string value = option.entry.get(defaults);
+    const bool shown = option.entry.type != OptionType::kSwitch && option.entry.name != "memory" &&
+                       option.entry.name != "steps" && option.entry.name != "min-lr";
+    if (shown && !value.empty()) help += fmt::format(" [{}]", value);
+    if (option.entry.name == "min-lr") help += " [a tenth of --lr]";
+    spec.options.push_back({option.entry.name, option.entry.metavar, help,
+                            option.entry.type == OptionType::kTextList, option.hidden,
+                            option.belongs_to_run ? "Options of a new run" : "Options of every session"});
+  }
+  spec.footer =
+      "\nExit status: 0 done, 1 failed, 2 usage or configuration, 3 refused before starting, 4 corruption "
+      "found.\n"
+      "Ctrl-C finishes and commits the step in flight; a second one stops at once and loses only that step.";
+  return spec;
+}
+
+bool types_agree(OptionType option, ConfigValueType value) {
+  switch (option) {
+    case OptionType::kText:
+    case OptionType::kChoice:
+      return value == ConfigValueType::kText;
+    case OptionType::kCount:
+      return value == ConfigValueType::kInteger;
+    case OptionType::kSize:
+      return value == ConfigValueType::kText || value == ConfigValueType::kInteger;
+    case OptionType::kNumber:
+      return value == ConfigValueType::kInteger || value == ConfigValueType::kNumber;
+    case OptionType::kTextList:
+      return value == ConfigValueType::kText || value == ConfigValueType::kTextList;
+    case OptionType::kSwitch:
+      return value == ConfigValueType::kSwitch;
+  }
+  return false;
+}
+
+std::string wanted(OptionType option) {
+  switch (option) {
+    case OptionType::kText:
+    case OptionType::kChoice:
+      return "a text in quotes";
+    case OptionType::kCount:
+      return "a whole number";
+    case OptionType::kSize:
+      return "a size such as \"512MiB\"";
+    case OptionType::kNumber:
+      return "a number";
+    case OptionType::kTextList:
+      return "a list of texts";
+    case OptionType::kSwitch:
+      return "true or false";
+  }
+  return {};
+}
+
+// A path of the user's, so that the run finds the file from any working directory.
+std::string absolute(const std::string& path) {
+  std::error_code error;
+  const auto result = std::filesystem::absolute(path, error);
+  return error ? path : result.lexically_normal().string();
+}
+
+std::string absolute_model(const std::string& model) {
+  const auto names = models::model_names();
+  return std::find(names.begin(), names.end(), model) != names.end() ? model : absolute(model);
+}
+
+void complete_session(TrainRequest& request, uint64_t available_bytes) {
+  if (request.session.memory_bytes == 0) request.session.memory_bytes = available_bytes / 4 * 3;
+  if (request.session.eval_every > 0 && request.session.eval_data.empty()) {
+    throw Error(ErrorKind::kUsage, "--eval-every was given without --eval-data",
+                "name the text to evaluate on with --eval-data FILE");
+  }
+}
+
+}  // namespace
+
+const std::vector<TrainOption>& train_options() {
+  static const std::vector<TrainOption> options = make_options();
+  return options;
+}
+
+void apply_config(const std::vector<ConfigEntry>& entries, TrainRequest& request) {
+  std::vector<std::string> names;
+  for (const TrainOption& option : train_options()) {
+    if (!option.hidden) names.push_back(option.entry.name);
+  }
+  for (const ConfigEntry& entry : entries) {
+    const TrainOption* option = find_option(entry.key);
+    if (option == nullptr) {
+      const std::string near = nearest_name(entry.key, names);
+      throw Error(ErrorKind::kUsage,
+                  fmt::format("{}: unknown key '{}'{}", entry.place, printable(entry.key, 60),
+                              near.empty() ? "" : fmt::format("; did you mean '{}'?", near)),
+                  "keys are the names of the options in headrace train --help");
+    }
+    const std::string where = fmt::format("{}: {}", entry.place, entry.key);
+    if (!types_agree(option->entry.type, entry.type)) {
+      throw Error(
+          ErrorKind::kUsage,
+          fmt::format("{}: is {}, and must be {}", where, type_name(entry.type), wanted(option->entry.type)),
+          "correct the configuration file");
+    }
+    for (const std::string& text : entry.texts) set(*option, text, where, request);
+  }
+}
+
+TrainArguments parse_train_arguments(const std::vector<std::string>& arguments) {
+  const Arguments parsed = parse_arguments(train_spec(), arguments);
+  TrainArguments result;
+  result.help = parsed.help;
+  if (!parsed.help.empty()) return result;
+  for (const GivenOption& option : parsed.options) {
+    if (option.name == "config") apply_config(read_config_file(option.text), result.request);
+  }
+  for (const GivenOption& option : parsed.options) {
+    if (option.name == "shard-dir") result.request.session.shard_dirs.clear();  // not added to the file's
+  }
+  for (const GivenOption& option : parsed.options) {
+    if (option.name == "config") continue;
+    const TrainOption* known = find_option(option.name);
+    HEADRACE_CHECK(known != nullptr, option.name);
+    set(*known, option.text, "--" + option.name, result.request);
+  }
+  result.request.session.run_dir = parsed.positional;
+  return result;
+}
+
+void complete_for_new_run(TrainRequest& request, uint64_t available_bytes) {
+  train::RunOptions& run = request.run;
+  if (request.session.steps == 0) {
+    throw Error(ErrorKind::kUsage, "a new run was not told how long to train", "say it with --steps N");
+  }
+  if (!request.given.contains("model")) {
+    throw Error(ErrorKind::kUsage, "a new run was not told which model to train",
+                fmt::format("say it with --model M: one of {}, a config.json, or a folder that holds one",
+                            fmt::join(models::model_names(), ", ")));
+  }
+  if (!request.given.contains("min-lr")) run.min_lr = run.lr / 10;
+  if (run.schedule_steps == 0) run.schedule_steps = request.session.steps;
+  train::check_run_options(run);
+  models::check_sequence(models::load_model(run.model).gpt2, run.seq);
+  run.model = absolute_model(run.model);
+  run.data = absolute(run.data);
+  complete_session(request, available_bytes);
+}
+
+void complete_for_existing_run(TrainRequest& request, const train::RunOptions& run,
+                               uint64_t available_bytes) {
+  TrainRequest of_run;
+  of_run.run = run;
+  if (request.given.contains("model")) request.run.model = absolute_model(request.run.model);
+  std::string data = run.data;
+  if (request.given.contains("data") && absolute(request.run.data) != run.data) {
+    data = absolute(request.run.data);  // moved, perhaps
+    train::TextData({data, run.seq, run.batch, run.seed, 256}).expect_fingerprint(run.data_fingerprint);
+  }
+  for (const TrainOption& option : train_options()) {
+    const auto given = request.given.find(option.entry.name);
+    if (!option.belongs_to_run || given == request.given.end() || option.entry.name == "data") continue;
+    const std::string asked = option.entry.get(request);
+    const std::string has = option.entry.get(of_run);
+    if (asked == has) continue;
+    throw Error(ErrorKind::kUsage,
+                fmt::format("{} is {}, but the run {} was made with {}", given->second, asked,
+                            request.session.run_dir, has),
+                "leave the option out to go on with this run, or name another directory for a new one");
+  }
+  request.run = run;
+  request.run.data = data;
+  if (request.session.steps == 0) request.session.steps = run.schedule_steps;
+  complete_session(request, available_bytes);
+}
+
+train::RunOptions read_run_config(const std::string& run_dir) {
+  TrainRequest request;
+  try {
+    apply_config(read_config_file(train::run_config_path(run_dir)), request);
+    train::check_run_options(request.run);
+  } catch (const Error& error) {
+    throw Error(ErrorKind::kCorrupt, fmt::format("the run's configuration cannot be used: {}", error.what()),
+                "put config.toml back as it was when the run was created");
+  }
+  return request.run;
+}
+
+}  // namespace headrace::tools

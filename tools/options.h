@@ -1,0 +1,53 @@
+// The options of `train`: from the command line, over those of --config FILE.toml, over the defaults; and for
+// an existing run, from the run. Every fault is an Error (kUsage) that names the option and where it was
+// given.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/train/option_entry.h"
+#include "engine/train/options.h"
+#include "tools/config_file.h"
+
+namespace headrace::tools {
+
+struct TrainRequest {
+  train::RunOptions run;
+  train::SessionOptions session;
+  bool json = false, quiet = false;
+  std::map<std::string, std::string> given;  // name of each option that was given -> "--lr" or "FILE:3:6: lr"
+};
+
+struct TrainOption {
+  train::OptionEntry<TrainRequest> entry;
+  bool belongs_to_run = false;  // fixed when the run is created
+  bool hidden = false;
+};
+
+const std::vector<TrainOption>& train_options();
+
+struct TrainArguments {
+  std::string help;  // not empty: print it, do nothing else
+  TrainRequest request;
+};
+
+// Command line and configuration file; nothing is filled in yet.
+TrainArguments parse_train_arguments(const std::vector<std::string>& arguments);
+
+// Applies the entries of a configuration file.
+void apply_config(const std::vector<ConfigEntry>& entries, TrainRequest& request);
+
+// Completes the request for a run to be created: paths become absolute, --min-lr follows --lr, the schedule
+// ends at --steps, --memory is three quarters of `available_bytes`.
+void complete_for_new_run(TrainRequest& request, uint64_t available_bytes);
+
+// Completes the request for an existing run: its options are the run's; one that was given and differs is an
+// Error. Data given under another path must have the run's fingerprint. Without --steps, the run's own total.
+void complete_for_existing_run(TrainRequest& request, const train::RunOptions& run, uint64_t available_bytes);
+
+// RUN/config.toml, as train::write_run_config wrote it. Error (kCorrupt) when it cannot be read.
+train::RunOptions read_run_config(const std::string& run_dir);
+
+}  // namespace headrace::tools
