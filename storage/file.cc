@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -40,9 +41,8 @@ int open_repeating(const char* path, int flags) {
   return descriptor;
 }
 
-[[noreturn]] void fail(const std::string& what, int error_number, ErrorKind kind = ErrorKind::kFailed,
-                       const std::string& advice = "") {
-  throw IoError(kind, error_number, what + ": " + system_text(error_number), advice);
+[[noreturn]] void fail(const std::string& what, int error_number) {
+  throw IoError(ErrorKind::kFailed, error_number, what + ": " + system_text(error_number));
 }
 
 struct DirectAlignment {
@@ -82,14 +82,16 @@ std::string make_direct(int descriptor) {
   return "";
 }
 
-BlockFile for_blocks(File file) {
-  BlockFile result;
-  result.why_not_direct = make_direct(file.descriptor());
-  result.direct = result.why_not_direct.empty();
+BlockFile buffered(File file, std::string why_not_direct) {
   // No reading ahead: what was not asked for would stay in the page cache.
-  if (!result.direct) ::posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_RANDOM);
-  result.file = std::move(file);
-  return result;
+  ::posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_RANDOM);
+  return {std::move(file), false, std::move(why_not_direct)};
+}
+
+BlockFile for_blocks(File file) {
+  std::string why_not_direct = make_direct(file.descriptor());
+  if (!why_not_direct.empty()) return buffered(std::move(file), std::move(why_not_direct));
+  return {std::move(file), true, ""};
 }
 
 }  // namespace
@@ -166,16 +168,28 @@ void File::sync() const {
 }
 
 bool File::reserve(uint64_t bytes) const {
+  const auto refuse = [&](int error_number, const std::string& free) {
+    throw IoError(
+        ErrorKind::kRefused, error_number,
+        fmt::format("cannot reserve {} bytes for {}: {}{}", bytes, path_, system_text(error_number), free),
+        "Free space there, or choose another drive");
+  };
+  // Looked at first, as fallocate() takes what there is before it fails, from everyone else too.
+  struct stat status {};
+  struct statvfs system {};
+  if (::fstat(descriptor_, &status) == 0 && ::fstatvfs(descriptor_, &system) == 0) {
+    const uint64_t held = static_cast<uint64_t>(status.st_blocks) * 512;
+    const uint64_t free = static_cast<uint64_t>(system.f_bavail) * system.f_frsize;
+    if (bytes > held && bytes - held > free) refuse(ENOSPC, fmt::format(" ({} bytes are free)", free));
+  }
   int result = 0;
   do {
     result = ::fallocate(descriptor_, FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes));
   } while (result != 0 && errno == EINTR);
   if (result == 0) return true;
   if (errno == EOPNOTSUPP || errno == ENOSYS) return false;
-  const bool full = errno == ENOSPC || errno == EDQUOT;
-  fail(fmt::format("cannot reserve {} bytes for {}", bytes, path_), errno,
-       full ? ErrorKind::kRefused : ErrorKind::kFailed,
-       full ? "Free space there, or choose another drive" : "");
+  if (errno == ENOSPC || errno == EDQUOT) refuse(errno, "");
+  fail(fmt::format("cannot reserve {} bytes for {}", bytes, path_), errno);
 }
 
 void sync_directory(const std::string& path) {
@@ -186,6 +200,10 @@ void sync_directory(const std::string& path) {
 
 BlockFile open_for_blocks(const std::string& path, OpenMode mode) {
   return for_blocks(File::open(path, mode));
+}
+
+BlockFile open_buffered_for_blocks(const std::string& path, OpenMode mode) {
+  return buffered(File::open(path, mode), "direct I/O was not asked for");
 }
 
 BlockFile open_temporary_for_blocks(const std::string& directory) {

@@ -37,7 +37,8 @@ class File {
 
   uint64_t size() const;  // bytes
   void resize(uint64_t bytes) const;
-  // All bytes, or Error; a file that ends before is kCorrupt. Aligned like any transfer where O_DIRECT is set.
+  // All bytes, or Error; a file that ends before is kCorrupt. Aligned like any transfer where O_DIRECT is
+  // set.
   void pread_all(std::span<std::byte> data, uint64_t offset) const;
   void pwrite_all(std::span<const std::byte> data, uint64_t offset) const;
   // fdatasync. Not repeated after a failure: a second call can report success for data that is lost.
@@ -67,6 +68,8 @@ struct BlockFile {
 // O_DIRECT where statx says what alignment it needs (Linux 6.1) and that divides 4096; that open() accepts
 // the flag proves nothing, as some file systems accept it and buffer. Buffered otherwise.
 BlockFile open_for_blocks(const std::string& path, OpenMode mode);
+// Through the page cache, as where there is no direct I/O; for comparing and for tests.
+BlockFile open_buffered_for_blocks(const std::string& path, OpenMode mode);
 // A file without a name that vanishes with its descriptor, for spilled data.
 BlockFile open_temporary_for_blocks(const std::string& directory);
 
