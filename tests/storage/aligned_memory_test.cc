@@ -57,8 +57,8 @@ TEST(AlignedMemory, KeepsItsPlaceWhenMoved) {
 }
 
 TEST(AlignedMemory, RefusesMoreThanTheAddressSpaceHolds) {
-  EXPECT_THROW(AlignedMemory(std::numeric_limits<uint64_t>::max()), Error);
-  EXPECT_THROW(AlignedMemory(uint64_t{1} << 60), Error);
+  for (const uint64_t bytes : {std::numeric_limits<uint64_t>::max(), uint64_t{1} << 60})
+    EXPECT_THROW(AlignedMemory{bytes}, Error) << bytes;
 }
 
 }  // namespace

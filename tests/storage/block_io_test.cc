@@ -276,10 +276,13 @@ TEST_P(BlockIoTest, FailsAWriteToAFileOpenedForReading) {
 }
 
 TEST_P(BlockIoTest, ReportsOneErrorForALargeRequestAndOthersComplete) {
-  const AlignedMemory memory(1 << 20);
+  const AlignedMemory memory(448 * kPage);
   transfer(write(memory.span().first(16 * kPage), 0));
-  std::vector<IoRequest> requests(21, read(memory.span().first(16 * kPage), 0));
-  requests[10] = read(memory.span().first(128 * kPage), 16 * kPage);  // eight transfers, all past the end
+  std::vector<IoRequest> requests;
+  for (uint64_t i = 0; i < 20; ++i)
+    requests.push_back(read(memory.span().subspan(16 * i * kPage, 16 * kPage), 0));
+  // Eight transfers, all past the end.
+  requests.insert(requests.begin() + 10, read(memory.span().subspan(320 * kPage, 128 * kPage), 16 * kPage));
   EXPECT_THROW(transfer_and_wait(*io_, requests), IoError);
   EXPECT_EQ(io_->counters().reads, 20u);
 }
