@@ -64,7 +64,8 @@ void put_places(CatalogEnv::Batch& batch, const CatalogContent& content) {
     const BlockPlace& place = content.places[block];
     by_shard.at(place.shard).push_back({block, 0, {place.offsets[0], place.offsets[1]}});
   }
-  for (size_t i = 0; i < by_shard.size(); i++) batch.put(places_key(i), std::as_bytes(std::span(by_shard[i])));
+  for (size_t i = 0; i < by_shard.size(); i++)
+    batch.put(places_key(i), std::as_bytes(std::span(by_shard[i])));
 }
 
 // Gathers the values of one reading and takes them apart.
@@ -119,9 +120,10 @@ class Loader {
     const std::string format = take("format");
     if (format == kFormat) return;
     if (format.starts_with(kFormatName)) {
-      throw Error(ErrorKind::kFailed, fmt::format("{} has the format '{}', and this program knows '{}'", env_.path(),
-                                                  format, kFormat),
-                  "Use the version of headrace that wrote it, or restore from a checkpoint");
+      throw Error(
+          ErrorKind::kFailed,
+          fmt::format("{} has the format '{}', and this program knows '{}'", env_.path(), format, kFormat),
+          "Use the version of headrace that wrote it, or restore from a checkpoint");
     }
     corrupt("it is no catalog of headrace");
   }
@@ -171,7 +173,8 @@ class Loader {
     for (const BlockLayout& block : content.layout.blocks()) {
       const std::string value = take(fmt::format("block-{:010}", block.id));
       const size_t sums = block.chunks * sizeof(uint64_t);
-      if (value.size() != sizeof(BlockOnDisk) + sums) corrupt(fmt::format("block {} of an odd length", block.id));
+      if (value.size() != sizeof(BlockOnDisk) + sums)
+        corrupt(fmt::format("block {} of an odd length", block.id));
       const auto head = load<BlockOnDisk>(value, 0);
       if (head.chunks != block.chunks || head.slot >= block.slots || head.step > content.step.step) {
         corrupt(fmt::format("block {} of step {}, slot {}", block.id, head.step, head.slot));
@@ -198,7 +201,8 @@ void Catalog::create(const std::string& directory, const CatalogContent& content
     batch.put("model", content.model_json);
     batch.put("tensors", tensors_to_json(content.layout.tensors()));
     batch.put("home", home_to_json(content.home));
-    for (size_t i = 0; i < content.shards.size(); i++) batch.put(shard_key(i), shard_to_json(content.shards[i]));
+    for (size_t i = 0; i < content.shards.size(); i++)
+      batch.put(shard_key(i), shard_to_json(content.shards[i]));
     put_places(batch, content);
     put_step(batch, content.step);
     put_blocks(batch, content.blocks);
@@ -216,7 +220,8 @@ void Catalog::commit(const StepRecord& step, std::span<const BlockRecord> blocks
   });
 }
 
-void Catalog::move_shards(const HomeRecord& home, std::span<const ShardRecord> shards, const StepRecord& step) {
+void Catalog::move_shards(const HomeRecord& home, std::span<const ShardRecord> shards,
+                          const StepRecord& step) {
   env_.commit([&](CatalogEnv::Batch& batch) {
     batch.put("home", home_to_json(home));
     for (size_t i = 0; i < shards.size(); i++) batch.put(shard_key(i), shard_to_json(shards[i]));

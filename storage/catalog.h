@@ -1,6 +1,6 @@
 // The catalog of a run: what changes transactionally. Which step is committed, which slot of each block is
-// current and its checksums, the data cursor, the metrics lines; beside these what creation fixed: the run id,
-// the model, the tensor table, the shards and where in them each block's slots lie.
+// current and its checksums, the data cursor, the metrics lines; beside these what creation fixed: the run
+// id, the model, the tensor table, the shards and where in them each block's slots lie.
 //
 // Threads: one at a time. Failure: Error; kCorrupt for content that does not fit together.
 #pragma once
@@ -17,7 +17,7 @@
 namespace headrace::storage {
 
 struct ShardRecord {
-  std::string path;       // directory; relative to the run's where it lies inside, else absolute
+  std::string path;  // directory; relative to the run's where it lies inside, else absolute
   uint64_t file_bytes = 0;
   std::string structure;  // LmdbFile::structure
 };

@@ -51,7 +51,7 @@ class Transaction {
   int error_ = 0;
 };
 
-class LmdbBatch : public CatalogEnv::Batch {
+class LmdbBatch final : public CatalogEnv::Batch {
  public:
   LmdbBatch(Transaction& transaction, std::vector<std::byte>& scratch)
       : transaction_(transaction), scratch_(scratch) {}
@@ -104,7 +104,8 @@ struct CatalogEnv::State {
   }
 };
 
-CatalogEnv::CatalogEnv(const std::string& directory, CatalogAccess access) : state_(std::make_unique<State>()) {
+CatalogEnv::CatalogEnv(const std::string& directory, CatalogAccess access)
+    : state_(std::make_unique<State>()) {
   State& state = *state_;
   state.path = directory + "/data.mdb";
   if (access != CatalogAccess::kCreate) {
@@ -126,7 +127,8 @@ const std::string& CatalogEnv::path() const { return state_->path; }
 void CatalogEnv::commit(const std::function<void(Batch&)>& fill) {
   State& state = *state_;
   int dead_readers = 0;  // a reader that was killed would keep its pages from being used again
-  if (const int error = mdb_reader_check(state.env.get(), &dead_readers)) state.fail("check the readers of", error);
+  if (const int error = mdb_reader_check(state.env.get(), &dead_readers))
+    state.fail("check the readers of", error);
   for (;;) {
     int error = 0;
     {
@@ -161,10 +163,12 @@ uint64_t CatalogEnv::read_all(const Visitor& visit) const {
     const size_t bytes = long_enough ? data.mv_size - kTrailerBytes : 0;
     const std::span value(static_cast<const std::byte*>(data.mv_data), bytes);
     if (long_enough) std::memcpy(trailer, value.data() + bytes, sizeof trailer);
-    if (!long_enough || trailer[0] > transaction.number() || trailer[1] != value_checksum(key, value, trailer[0])) {
-      throw Error(ErrorKind::kCorrupt,
-                  fmt::format("{}: the value of '{}' ({} bytes) is not what was written", state.path, key, bytes),
-                  "Restore the run from a checkpoint or a copy");
+    if (!long_enough || trailer[0] > transaction.number() ||
+        trailer[1] != value_checksum(key, value, trailer[0])) {
+      throw Error(
+          ErrorKind::kCorrupt,
+          fmt::format("{}: the value of '{}' ({} bytes) is not what was written", state.path, key, bytes),
+          "Restore the run from a checkpoint or a copy");
     }
     visit(key, value, trailer[0]);
   }

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "storage/error.h"
+
 namespace headrace::storage {
 namespace {
 

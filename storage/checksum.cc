@@ -37,10 +37,12 @@ uint64_t checksum_bytes(std::span<const std::byte> data, uint64_t seed) {
 
 void checksum_extent(ChunkIdentity identity, std::span<const std::byte> data, std::span<uint64_t> sums) {
   HEADRACE_CHECK(sums.size() == (data.size() + kChecksumChunk - 1) / kChecksumChunk);
-  for (size_t i = 0; i < sums.size(); i++, identity.chunk++) sums[i] = chunk_checksum(identity, chunk_of(data, i));
+  for (size_t i = 0; i < sums.size(); i++, identity.chunk++)
+    sums[i] = chunk_checksum(identity, chunk_of(data, i));
 }
 
-size_t first_mismatch(ChunkIdentity identity, std::span<const std::byte> data, std::span<const uint64_t> sums) {
+size_t first_mismatch(ChunkIdentity identity, std::span<const std::byte> data,
+                      std::span<const uint64_t> sums) {
   HEADRACE_CHECK(sums.size() == (data.size() + kChecksumChunk - 1) / kChecksumChunk);
   for (size_t i = 0; i < sums.size(); i++, identity.chunk++) {
     if (sums[i] != chunk_checksum(identity, chunk_of(data, i))) return i;

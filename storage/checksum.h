@@ -25,10 +25,12 @@ inline constexpr uint32_t kSpillSlot = 0xffffffff;
 uint64_t chunk_checksum(const ChunkIdentity& identity, std::span<const std::byte> data);
 
 // Checksums of `data` cut into chunks of kChecksumChunk bytes (the last may be shorter), for extents that are
-// one plane: spilled activations and gradients. `sums` has one place a chunk; `identity.chunk` is the first's.
+// one plane: spilled activations and gradients. `sums` has one place a chunk; `identity.chunk` is the
+// first's.
 void checksum_extent(ChunkIdentity identity, std::span<const std::byte> data, std::span<uint64_t> sums);
 // The index of the first chunk whose checksum differs, or sums.size().
-size_t first_mismatch(ChunkIdentity identity, std::span<const std::byte> data, std::span<const uint64_t> sums);
+size_t first_mismatch(ChunkIdentity identity, std::span<const std::byte> data,
+                      std::span<const uint64_t> sums);
 
 // Where chunk `chunk` (counted from the first of `range`) lies: bytes from the start of the range.
 struct ChunkSpan {

@@ -50,7 +50,8 @@ void check_tensor(const TensorSpec& tensor) {
     for (uint64_t size : part.shape) part_elements = product(tensor, part_elements, size);
     if (part_elements == 0) refuse(tensor, fmt::format("part '{}' has no elements", part.name));
     if (part.first_element != next) {
-      refuse(tensor, fmt::format("part '{}' begins at element {}, not {}", part.name, part.first_element, next));
+      refuse(tensor,
+             fmt::format("part '{}' begins at element {}, not {}", part.name, part.first_element, next));
     }
     next = sum(tensor, next, part_elements);
   }

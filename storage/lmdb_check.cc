@@ -84,8 +84,8 @@ void Checker::corrupt(uint64_t page, const std::string& why) const {
 
 void Checker::refuse_version(uint32_t version) const {
   throw Error(ErrorKind::kCorrupt,
-              fmt::format("{} has LMDB's data version {}, and only version {} (LMDB 0.9) can be used", file_.path(),
-                          version, kDataVersion),
+              fmt::format("{} has LMDB's data version {}, and only version {} (LMDB 0.9) can be used",
+                          file_.path(), version, kDataVersion),
               "A checkpoint taken by the program that wrote it is the way across");
 }
 
@@ -93,7 +93,8 @@ Meta Checker::read_meta(uint64_t offset) {
   std::array<std::byte, sizeof(PageHeader) + sizeof(Meta)> bytes;
   if (file_.size() < offset + bytes.size()) {
     throw Error(ErrorKind::kCorrupt,
-                fmt::format("{} has {} bytes, too few for LMDB's meta pages", file_.path(), file_.size()), kAdvice);
+                fmt::format("{} has {} bytes, too few for LMDB's meta pages", file_.path(), file_.size()),
+                kAdvice);
   }
   file_.pread_all(bytes, offset);
   hasher_.add(bytes);
@@ -150,7 +151,8 @@ void Checker::check_length() {
 
 void Checker::reach(uint64_t first, uint64_t count, uint64_t from) {
   if (first < 2 || first > meta_.last_page || count == 0 || count > meta_.last_page - first + 1) {
-    corrupt(from, fmt::format("it refers to pages {} to {} of {}", first, first + count - 1, meta_.last_page));
+    corrupt(from,
+            fmt::format("it refers to pages {} to {} of {}", first, first + count - 1, meta_.last_page));
   }
   for (uint64_t page = first; page < first + count; page++) {
     if (reached_[page]) corrupt(from, fmt::format("page {} has two owners", page));
@@ -169,10 +171,11 @@ void Checker::walk(Walk& walk) {
   }
   if (walk.branch_pages != tree.branch_pages || walk.leaf_pages != tree.leaf_pages ||
       walk.overflow_pages != tree.overflow_pages || walk.entries != tree.entries) {
-    corrupt(0, fmt::format("a tree of {} branches, {} leaves, {} overflow pages and {} entries is said to have "
-                           "{}, {}, {} and {}",
-                           walk.branch_pages, walk.leaf_pages, walk.overflow_pages, walk.entries,
-                           tree.branch_pages, tree.leaf_pages, tree.overflow_pages, tree.entries));
+    corrupt(0,
+            fmt::format("a tree of {} branches, {} leaves, {} overflow pages and {} entries is said to have "
+                        "{}, {}, {} and {}",
+                        walk.branch_pages, walk.leaf_pages, walk.overflow_pages, walk.entries,
+                        tree.branch_pages, tree.leaf_pages, tree.overflow_pages, tree.entries));
   }
 }
 
@@ -216,7 +219,8 @@ std::vector<Checker::Node> Checker::nodes_of(std::span<const std::byte> page, ui
     node.value_offset = offset + sizeof(NodeHeader) + node.header.key_bytes;
     size_t value_bytes = 0;
     if (leaf) {
-      if ((node.header.flags & ~kBigData) != 0) corrupt(number, fmt::format("node flags {:#x}", node.header.flags));
+      if ((node.header.flags & ~kBigData) != 0)
+        corrupt(number, fmt::format("node flags {:#x}", node.header.flags));
       value_bytes = (node.header.flags & kBigData) != 0 ? sizeof(uint64_t) : node.header.value_bytes();
     }
     const size_t end = node.value_offset + value_bytes;
@@ -253,7 +257,8 @@ void Checker::check_key(Walk& walk, uint64_t page, std::span<const std::byte> ke
 
 void Checker::visit_branch(Walk& walk, std::span<const std::byte> page, uint64_t number, uint32_t depth) {
   const std::vector<Node> nodes = nodes_of(page, number);
-  if (nodes.size() < (walk.is_free ? 1u : 2u)) corrupt(number, fmt::format("a branch of {} nodes", nodes.size()));
+  if (nodes.size() < (walk.is_free ? 1u : 2u))
+    corrupt(number, fmt::format("a branch of {} nodes", nodes.size()));
   for (size_t i = 0; i < nodes.size(); i++) {
     if (i > 0) check_key(walk, number, nodes[i].key, true);
     visit_page(walk, nodes[i].header.child(), depth + 1, number);
@@ -310,7 +315,8 @@ void Checker::visit_value(Walk& walk, std::span<const std::byte> page, uint64_t 
   }
 }
 
-void Checker::take_free_pages(uint64_t number, std::span<const std::byte> key, std::span<const std::byte> list) {
+void Checker::take_free_pages(uint64_t number, std::span<const std::byte> key,
+                              std::span<const std::byte> list) {
   const auto transaction = load<uint64_t>(key, 0);
   if (transaction == 0 || transaction > meta_.transaction) {
     corrupt(number, fmt::format("pages freed by transaction {} of {}", transaction, meta_.transaction));

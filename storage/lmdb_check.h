@@ -25,8 +25,8 @@ struct LmdbFile {
   uint64_t last_page = 0;
   uint64_t file_bytes = 0;
   uint64_t entries = 0;
-  std::string structure;  // XXH3-128 of every byte read, as hexadecimal digits; overflow runs count with their
-                          // first page alone
+  std::string structure;  // XXH3-128 of every byte read, as hexadecimal digits; overflow runs count with
+                          // their first page alone
 };
 
 // A value as the walk meets it, in the order of keys. Views are valid during the call only.

@@ -15,7 +15,7 @@ inline constexpr uint32_t kMinPageBytes = 512, kMaxPageBytes = 32768;
 
 enum PageFlags : uint16_t { kBranch = 0x01, kLeaf = 0x02, kOverflow = 0x04, kMeta = 0x08 };
 enum NodeFlags : uint16_t { kBigData = 0x01 };
-inline constexpr uint16_t kIntegerKey = 0x08;    // the flag of the tree of free pages
+inline constexpr uint16_t kIntegerKey = 0x08;  // the flag of the tree of free pages
 inline constexpr uint16_t kNoSubdirectory = 0x4000;
 
 struct PageHeader {

@@ -1,0 +1,37 @@
+#include "storage/spill_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "storage/error.h"
+#include "storage/space.h"
+#include "storage/text.h"
+
+namespace headrace::storage {
+
+SpillFile::SpillFile(const std::string& directory, uint32_t drive, BlockIo& io)
+    : directory_(directory),
+      file_(open_temporary_for_blocks(directory)),
+      index_(io.add_file(file_.io_file(drive))) {}
+
+void SpillFile::reserve(uint64_t bytes) {
+  if (bytes <= reserved_bytes_) return;
+  try {
+    // Where the file system cannot reserve, at least it has the space now.
+    if (!file_.file.reserve(bytes)) {
+      const SpaceWanted wanted{directory_, bytes - reserved_bytes_};
+      require_space(space_by_file_system({&wanted, 1}));
+    }
+  } catch (const IoError& error) {
+    throw Error(ErrorKind::kRefused,
+                fmt::format("cannot reserve {} in {} for what does not fit in memory: {}", format_size(bytes),
+                            directory_, system_text(error.error_number())),
+                "Free space there, or give more with --memory");
+  }
+  // So that a read of an extent that was never written is zeros and not the end of the file.
+  file_.file.resize(bytes);
+  reserved_bytes_ = bytes;
+}
+
+}  // namespace headrace::storage
