@@ -84,7 +84,8 @@ void join_planes(const uint16_t* high, const uint16_t* low, int64_t n, float* we
 
 // --- AdamW (Loshchilov and Hutter 2019), as torch.optim.AdamW computes it ---
 struct AdamWStep {
-  float lr = 0, beta1 = 0.9F, beta2 = 0.999F, epsilon = 1e-8F, weight_decay = 0;
+  // Doubles, for PyTorch rounds 1 - beta2 and so on from doubles: in float 1 - 0.999F is 5e-5 off.
+  double lr = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
   double bias_correction1 = 1, bias_correction2 = 1;  // 1 - beta^step
   float gradient_scale = 1;                           // clipping; multiplies the gradient first
 };

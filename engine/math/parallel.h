@@ -1,0 +1,30 @@
+// Loops over ranges on the calling oneTBB arena.
+#pragma once
+
+#include <oneapi/tbb/parallel_for.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace headrace::math {
+
+// Calls body(first, last) for [0, count) cut every `grain`; in any order, on any thread.
+template <class Body>
+void parallel_blocks(int64_t count, int64_t grain, const Body& body) {
+  const int64_t blocks = (count + grain - 1) / grain;
+  if (blocks <= 1) {
+    if (count > 0) body(int64_t{0}, count);
+    return;
+  }
+  oneapi::tbb::parallel_for(
+      int64_t{0}, blocks, [&](int64_t block) { body(block * grain, std::min(count, (block + 1) * grain)); },
+      oneapi::tbb::simple_partitioner());
+}
+
+// The same over rows of `columns` floats, a task of about 128 KiB.
+template <class Body>
+void parallel_rows(int64_t rows, int64_t columns, const Body& body) {
+  parallel_blocks(rows, std::max<int64_t>(1, 32 * 1024 / std::max<int64_t>(1, columns)), body);
+}
+
+}  // namespace headrace::math
