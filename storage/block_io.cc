@@ -58,7 +58,6 @@ std::unique_ptr<BlockIo> make_block_io(const IoOptions& options) {
   try {
     return make_uring_io(options);
   } catch (const IoError& error) {
-    if (error.kind() != ErrorKind::kRefused) throw;
     return make_thread_io(options, system_transfer_calls(),
                           fmt::format("threads ({}; {})", options.threads, error.what()));
   }

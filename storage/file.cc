@@ -45,11 +45,6 @@ int open_repeating(const char* path, int flags) {
   throw IoError(ErrorKind::kFailed, error_number, what + ": " + system_text(error_number));
 }
 
-struct DirectAlignment {
-  bool known = false;
-  uint32_t memory = 0, offset = 0;  // bytes; 0: no direct I/O
-};
-
 DirectAlignment direct_alignment(int descriptor) {
   // By number and by place, as the C library's headers may be older than the kernel (STATX_DIOALIGN).
   constexpr uint32_t kStatxDirectAlignment = 0x2000;
@@ -68,14 +63,7 @@ DirectAlignment direct_alignment(int descriptor) {
 
 // Sets O_DIRECT on the descriptor, or says why not.
 std::string make_direct(int descriptor) {
-  const DirectAlignment alignment = direct_alignment(descriptor);
-  if (!alignment.known) return "the kernel or the file system does not say what direct I/O needs";
-  if (alignment.memory == 0 || alignment.offset == 0)
-    return "the file system has no direct I/O for this file";
-  if (kBlockAlignment % alignment.memory != 0 || kBlockAlignment % alignment.offset != 0)
-    return fmt::format(
-        "direct I/O needs offsets aligned to {} and memory to {} bytes, which do not divide {}",
-        alignment.offset, alignment.memory, kBlockAlignment);
+  if (std::string why = why_not_direct(direct_alignment(descriptor)); !why.empty()) return why;
   const int flags = ::fcntl(descriptor, F_GETFL);
   if (flags < 0 || ::fcntl(descriptor, F_SETFL, flags | O_DIRECT) < 0)
     return "O_DIRECT was refused: " + system_text(errno);
@@ -95,6 +83,17 @@ BlockFile for_blocks(File file) {
 }
 
 }  // namespace
+
+std::string why_not_direct(const DirectAlignment& alignment) {
+  if (!alignment.known) return "the kernel or the file system does not say what direct I/O needs";
+  if (alignment.memory == 0 || alignment.offset == 0)
+    return "the file system has no direct I/O for this file";
+  if (kBlockAlignment % alignment.memory != 0 || kBlockAlignment % alignment.offset != 0)
+    return fmt::format(
+        "direct I/O needs offsets aligned to {} and memory to {} bytes, which do not divide {}",
+        alignment.offset, alignment.memory, kBlockAlignment);
+  return "";
+}
 
 File File::open(const std::string& path, OpenMode mode) {
   const int descriptor = open_repeating(path.c_str(), flags_of(mode));

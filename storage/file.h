@@ -65,6 +65,14 @@ struct BlockFile {
   IoFile io_file(uint32_t drive) const { return {file.descriptor(), file.path(), direct, drive}; }
 };
 
+// What statx says about direct I/O on a file (STATX_DIOALIGN).
+struct DirectAlignment {
+  bool known = false;
+  uint32_t memory = 0, offset = 0;  // bytes; 0: no direct I/O
+};
+// In words; empty where direct I/O serves us.
+std::string why_not_direct(const DirectAlignment& alignment);
+
 // O_DIRECT where statx says what alignment it needs (Linux 6.1) and that divides 4096; that open() accepts
 // the flag proves nothing, as some file systems accept it and buffer. Buffered otherwise.
 BlockFile open_for_blocks(const std::string& path, OpenMode mode);

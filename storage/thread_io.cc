@@ -76,7 +76,7 @@ class ThreadIo final : public BlockIo {
     for (;;) {
       Transfer* const transfer = queue_.next();
       if (transfer == nullptr) {
-        if (stopping_ && queue_.empty()) return;
+        if (stopping_) return;  // what waits for a place is for the worker that frees it
         work_waits_.wait(lock);
         continue;
       }
@@ -84,8 +84,6 @@ class ThreadIo final : public BlockIo {
       std::exception_ptr error = perform(*transfer);
       lock.lock();
       std::optional<IoCompletion> completion = queue_.finish(*transfer, std::move(error));
-      const bool last = stopping_ && queue_.empty();
-      if (last) work_waits_.notify_all();
       if (!completion) continue;
       lock.unlock();
       work_waits_.notify_one();  // takes the freed place in the drive's depth while this thread delivers

@@ -12,11 +12,13 @@
 #include <bit>
 #include <chrono>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "storage/block_io.h"
 #include "storage/io_thread.h"
+#include "storage/registered_memory.h"
 #include "storage/transfer.h"
 #include "storage/transfer_queue.h"
 
@@ -58,7 +60,6 @@ class UringIo final : public BlockIo {
   void prepare_move(io_uring_sqe* entry, const Transfer& transfer) const;
   void prepare_wake();
   io_uring_sqe* next_entry();
-  int registered_buffer(const std::byte* data, uint64_t bytes) const;
   void wake();
 
   io_uring ring_{};
@@ -67,7 +68,7 @@ class UringIo final : public BlockIo {
   unsigned entries_ = 0;             // of the ring; one is the wake-up's
   unsigned in_flight_ = 0;           // transfers; the I/O thread's
   std::vector<Transfer*> deferred_;  // to be repeated after a pause; the I/O thread's
-  std::span<std::byte> registered_;
+  RegisteredMemory registered_;
 
   mutable std::mutex mutex_;  // guards what follows
   TransferQueue queue_;
@@ -124,16 +125,17 @@ void UringIo::register_memory(std::span<std::byte> memory) {
   HEADRACE_CHECK(!thread_.joinable(), "memory is registered before the first request");
   HEADRACE_CHECK(registered_.empty(), "memory is registered once");
   if (memory.empty()) return;
-  std::vector<iovec> pieces;
-  for (uint64_t first = 0; first < memory.size(); first += kMaxRegisteredPiece)
-    pieces.push_back({memory.data() + first, std::min(kMaxRegisteredPiece, memory.size() - first)});
-  const int result = io_uring_register_buffers(&ring_, pieces.data(), static_cast<unsigned>(pieces.size()));
+  const RegisteredMemory registered(memory, kMaxRegisteredPiece);
+  std::vector<iovec> buffers;
+  for (const std::span<std::byte> piece : registered.pieces())
+    buffers.push_back({piece.data(), piece.size()});
+  const int result = io_uring_register_buffers(&ring_, buffers.data(), static_cast<unsigned>(buffers.size()));
   if (result < 0) {
     description_ = fmt::format("io_uring, plain buffers (registering {} bytes refused: {})", memory.size(),
                                system_text(-result));
     return;
   }
-  registered_ = memory;
+  registered_ = registered;
   description_ = "io_uring, registered buffers";
 }
 
@@ -266,29 +268,19 @@ void UringIo::prepare_move(io_uring_sqe* entry, const Transfer& transfer) const 
   const auto bytes = static_cast<unsigned>(transfer.bytes_left());
   std::byte* const data = transfer.next_data();
   const uint64_t offset = transfer.next_offset();
-  const int buffer = registered_buffer(data, bytes);
+  const std::optional<uint32_t> piece = registered_.piece_of(data, bytes);
+  const int buffer = static_cast<int>(piece.value_or(0));
   if (transfer.step == TransferStep::kRead) {
-    if (buffer >= 0)
+    if (piece)
       io_uring_prep_read_fixed(entry, descriptor, data, bytes, offset, buffer);
     else
       io_uring_prep_read(entry, descriptor, data, bytes, offset);
   } else {
-    if (buffer >= 0)
+    if (piece)
       io_uring_prep_write_fixed(entry, descriptor, data, bytes, offset, buffer);
     else
       io_uring_prep_write(entry, descriptor, data, bytes, offset);
   }
-}
-
-// The index of the registered piece that holds all of the range, or -1.
-int UringIo::registered_buffer(const std::byte* data, uint64_t bytes) const {
-  if (registered_.empty() || bytes == 0) return -1;
-  const auto begin = reinterpret_cast<uintptr_t>(registered_.data());
-  const auto first = reinterpret_cast<uintptr_t>(data);
-  if (first < begin || first + bytes > begin + registered_.size()) return -1;
-  const uint64_t piece = (first - begin) / kMaxRegisteredPiece;
-  if ((first - begin + bytes - 1) / kMaxRegisteredPiece != piece) return -1;
-  return static_cast<int>(piece);
 }
 
 void UringIo::prepare_wake() {

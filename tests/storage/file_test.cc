@@ -148,6 +148,16 @@ TEST(OpenForBlocks, MovesAlignedPagesWhereItIsDirect) {
   EXPECT_EQ(memory.data()[4096], std::byte{0x5a});
 }
 
+TEST(OpenForBlocks, TakesDirectIoOnlyWhereItsAlignmentsDivideAPage) {
+  EXPECT_EQ(why_not_direct({true, 4, 512}), "");
+  EXPECT_EQ(why_not_direct({true, 4096, 4096}), "");
+  EXPECT_THAT(why_not_direct({false, 4, 512}), HasSubstr("does not say"));
+  EXPECT_THAT(why_not_direct({true, 0, 512}), HasSubstr("no direct I/O"));
+  EXPECT_THAT(why_not_direct({true, 512, 0}), HasSubstr("no direct I/O"));
+  EXPECT_THAT(why_not_direct({true, 512, 16384}), HasSubstr("16384"));
+  EXPECT_THAT(why_not_direct({true, 65536, 512}), HasSubstr("65536"));
+}
+
 TEST(OpenForBlocks, SaysWhyAFileIsNotDirect) {
   if (!std::filesystem::exists("/proc/self/status")) GTEST_SKIP() << "no /proc";
   const BlockFile file = open_for_blocks("/proc/self/status", OpenMode::kRead);
