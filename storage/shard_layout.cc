@@ -28,8 +28,10 @@ class Writer {
     check(mdb_env_create(&env));
     env_.reset(env);
     check(mdb_env_set_mapsize(env, map_bytes));
-    // The only place that maps a shard. No lock file: nobody else can know of it.
-    check(mdb_env_open(env, path.c_str(), MDB_NOSUBDIR | MDB_WRITEMAP | MDB_NOSYNC | MDB_NOTLS, 0644));
+    // The only place that maps a shard. Without NORDAHEAD the kernel fills payload pages around each header
+    // that is touched: 3 s instead of 0.02 s for 2.4 GB.
+    check(mdb_env_open(env, path.c_str(),
+                       MDB_NOSUBDIR | MDB_WRITEMAP | MDB_NOSYNC | MDB_NOTLS | MDB_NORDAHEAD, 0644));
     // This reader pins every page that a later transaction frees. A record that reused one would find old
     // bytes where its payload must read as zeros.
     check(mdb_txn_begin(env, nullptr, MDB_RDONLY, &reader_));

@@ -1,6 +1,5 @@
 #include "storage/store.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -8,6 +7,7 @@
 
 #include "storage/digest.h"
 #include "storage/file.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/faulty_io.h"
 #include "tests/support/store_content.h"
 #include "tests/support/temporary_directory.h"
@@ -17,18 +17,6 @@ namespace {
 
 using namespace storage;
 using namespace testing;
-using ::testing::HasSubstr;
-
-// Runs `action`, which must throw an Error of this kind whose text holds `text`.
-void expect_error(ErrorKind kind, const std::string& text, const std::function<void()>& action) {
-  try {
-    action();
-    ADD_FAILURE() << "no error; expected one with: " << text;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    EXPECT_THAT(error.what(), HasSubstr(text));
-  }
-}
 
 class StoreTest : public ::testing::Test {
  protected:
