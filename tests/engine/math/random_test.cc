@@ -1,0 +1,112 @@
+#include "engine/math/random.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "engine/math/exact.h"
+#include "tests/engine/math/kernel_testing.h"
+
+namespace headrace::math {
+namespace {
+
+using testing::Random;
+
+// From the known-answer tests of Random123 (kat_vectors, philox4x32 10).
+TEST(Philox, GivesThePublishedVectors) {
+  EXPECT_EQ(philox4x32_10({0, 0, 0, 0}, {0, 0}),
+            (PhiloxCounter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox4x32_10({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
+            (PhiloxCounter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox4x32_10({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+            (PhiloxCounter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(RandomBits, DependOnSeedStreamAndIndex) {
+  const uint32_t bits = random_bits(1, 2, 3);
+  EXPECT_EQ(bits, random_bits(1, 2, 3));
+  EXPECT_NE(bits, random_bits(2, 2, 3));
+  EXPECT_NE(bits, random_bits(1, 3, 3));
+  EXPECT_NE(bits, random_bits(1, 2, 4));
+  EXPECT_NE(bits, random_bits(uint64_t{1} << 32 | 1, 2, 3));
+  EXPECT_NE(bits, random_bits(1, uint64_t{1} << 32 | 2, 3));
+  EXPECT_NE(bits, random_bits(1, 2, uint64_t{1} << 34 | 3));
+}
+
+TEST(FillNormal, ValuesDoNotDependOnHowTheRangeIsCut) {
+  constexpr int64_t kCount = 40003;
+  std::vector<float> whole(kCount);
+  fill_normal(7, 11, 5, kCount, 0.5F, 0.02F, whole.data());
+  for (const int64_t cut : {1, 3, 4, 1000}) {
+    std::vector<float> parts(kCount);
+    for (int64_t i = 0; i < kCount; i += cut) {
+      fill_normal(7, 11, static_cast<uint64_t>(5 + i), std::min(cut, kCount - i), 0.5F, 0.02F,
+                  parts.data() + i);
+    }
+    testing::expect_same_bits(parts, whole, "cut every " + std::to_string(cut));
+  }
+}
+
+TEST(FillNormal, HasTheMomentsOfANormal) {
+  constexpr int64_t kCount = 1 << 20;
+  std::vector<float> values(kCount);
+  fill_normal(testing::kSeed, 0, 0, kCount, 1, 2, values.data());
+  double moments[5] = {};
+  for (const float value : values) {
+    const double z = (static_cast<double>(value) - 1) / 2;
+    for (int power = 1; power <= 4; power++) moments[power] += std::pow(z, power) / kCount;
+  }
+  EXPECT_NEAR(moments[1], 0, 0.005);
+  EXPECT_NEAR(moments[2], 1, 0.007);
+  EXPECT_NEAR(moments[3], 0, 0.02);
+  EXPECT_NEAR(moments[4], 3, 0.05);
+}
+
+TEST(Permuted, IsABijectionForAnySize) {
+  for (uint64_t n = 1; n <= 300; n++) {
+    std::vector<bool> taken(n);
+    for (uint64_t i = 0; i < n; i++) {
+      const uint64_t to = permuted(3, 1, n, i);
+      ASSERT_LT(to, n);
+      ASSERT_FALSE(taken[to]) << n;
+      taken[to] = true;
+    }
+  }
+  constexpr uint64_t kMany = 100003;
+  std::vector<bool> taken(kMany);
+  for (uint64_t i = 0; i < kMany; i++) taken[permuted(9, 4, kMany, i)] = true;
+  EXPECT_EQ(std::count(taken.begin(), taken.end(), true), kMany);
+  EXPECT_LT(permuted(1, 1, ~uint64_t{0}, 12345), ~uint64_t{0});
+}
+
+TEST(Permuted, DiffersBetweenSeedsAndEpochsAndMixes) {
+  constexpr uint64_t kCount = 10000;
+  int same_epoch = 0, same_seed = 0, in_order = 0;
+  for (uint64_t i = 0; i + 1 < kCount; i++) {
+    const uint64_t to = permuted(1, 1, kCount, i);
+    same_epoch += to == permuted(1, 2, kCount, i);
+    same_seed += to == permuted(2, 1, kCount, i);
+    in_order += to + 1 == permuted(1, 1, kCount, i + 1);
+  }
+  EXPECT_LT(same_epoch, 10);
+  EXPECT_LT(same_seed, 10);
+  EXPECT_LT(in_order, 10);
+}
+
+TEST(ExactFunctions, AgreeWithTheCLibrary) {
+  Random random;
+  for (int i = 0; i < 100000; i++) {
+    const double x = std::exp(10 * static_cast<double>(random.normal()));
+    EXPECT_NEAR(exact_log(x), std::log(x), 1e-15 * std::max(1.0, std::abs(std::log(x))));
+    const uint32_t turns = random.bits();
+    const double angle = static_cast<double>(turns) * (2 * M_PI / 4294967296.0);
+    EXPECT_NEAR(exact_sine_cosine(turns).sine, std::sin(angle), 2e-15);
+    EXPECT_NEAR(exact_sine_cosine(turns).cosine, std::cos(angle), 2e-15);
+  }
+  EXPECT_EQ(exact_log(1), 0);
+  EXPECT_TRUE(std::isnan(exact_log(std::nan(""))));
+}
+
+}  // namespace
+}  // namespace headrace::math
