@@ -1,1 +1,0 @@
-#include "engine/math/views.h"

@@ -1,0 +1,327 @@
+#include "engine/stream/streamer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <oneapi/tbb/parallel_for.h>
+
+#include "storage/checksum.h"
+#include "storage/error.h"
+
+namespace headrace::stream {
+
+namespace {
+
+constexpr uint64_t kWriteTag = uint64_t{1} << 63;       // with a WriteId: a spill
+constexpr uint64_t kStoreWriteTag = uint64_t{3} << 62;  // with a WriteId: a block; else an entry that is fetched
+constexpr size_t kBeginWindow = 64;  // placements looked at beyond the first that cannot begin yet
+
+storage::ChunkIdentity spill_identity(EntryId entry) {
+  return {.object = entry, .slot = storage::kSpillSlot, .chunk = 0, .step = 0};
+}
+
+}  // namespace
+
+Streamer::Streamer(const Parts& parts) : parts_(parts) {}
+
+Streamer::~Streamer() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return in_flight_ == 0; });
+}
+
+void Streamer::begin(const Program& program, Plan plan) {
+  std::vector<storage::IoRequest> requests;
+  {
+    std::lock_guard lock(mutex_);
+    HEADRACE_CHECK(program_ == nullptr || completed_ops_ == plan.first_op, "a program begins before the last ended");
+    program_ = &program;
+    plan_ = std::move(plan);
+    next_spill_ = 0;
+    completed_ops_ = plan_.first_op;
+    completed_.assign(program.ops.size(), false);
+    for (size_t i = 0; i < plan_.placements.size(); i++) {
+      const PlacementId id = plan_.first_placement + i;
+      const EntryId entry = plan_.placements[i].entry;
+      if (entry >= entries_.size()) entries_.resize(size_t(entry) + 1);
+      unfinished_placements_.insert(id);
+      queue_.emplace_back(id, std::move(plan_.placements[i]));
+    }
+    for (const SpillWrite& spill : plan_.spills) unfinished_writes_[spill.id] = 1;
+    for (const WriteId id : plan_.op_write)
+      if (id != 0) unfinished_writes_[id] = 2;  // weights and moments
+    begin_ready_placements(requests);
+  }
+  submit(requests);
+}
+
+Streamer::Needed Streamer::needed(OpIndex op) const {
+  const Op& operation = program_->ops[op - plan_.first_op];
+  return {.accesses = program_->accesses_of(operation),
+          .placements = {plan_.access_placement.data() + operation.first_access, operation.access_count},
+          .update = operation.kind == OpKind::kUpdate};
+}
+
+bool Streamer::loaded(const Needed& operation) const {
+  if (fault_) return true;
+  if (operation.update && committing_) return false;
+  for (size_t i = 0; i < operation.accesses.size(); i++) {
+    const EntryState& entry = entries_[operation.accesses[i].entry];
+    if (entry.placement != operation.placements[i] || !entry.loaded) return false;
+  }
+  return true;
+}
+
+void Streamer::acquire(OpIndex op, bool suspend) {
+  const Needed operation = needed(op);
+  bool ready, for_write = false;
+  {
+    std::lock_guard lock(mutex_);
+    ready = loaded(operation);
+    for (size_t i = 0; i < operation.accesses.size(); i++)
+      for_write |= entries_[operation.accesses[i].entry].placement != operation.placements[i];
+    for_write |= operation.update && committing_;
+  }
+  if (!ready) {
+    clock_.waiting(+1, for_write);
+    waiters_.wait([&] { return loaded(operation); }, suspend);
+    clock_.waiting(-1, for_write);
+  }
+  {
+    std::lock_guard lock(mutex_);
+    if (fault_) std::rethrow_exception(fault_);
+  }
+  verify(operation);
+}
+
+void Streamer::verify(const Needed& operation) {
+  std::vector<EntryId> unverified;
+  {
+    std::lock_guard lock(mutex_);
+    for (const Access& access : operation.accesses) {
+      EntryState& entry = entries_[access.entry];
+      if (entry.verified) continue;
+      entry.verified = true;
+      if (entry.source != Source::kCreated) unverified.push_back(access.entry);
+    }
+  }
+  for (const EntryId entry : unverified) verify_entry(entry);
+}
+
+storage::PlaneRange Streamer::range_of(EntryId entry) const {
+  return parts_.space.kind(entry) == EntryKind::kWeights ? parts_.planes.weights() : parts_.planes.moments();
+}
+
+void Streamer::verify_entry(EntryId id) {
+  const EntryState& entry = entries_[id];
+  if (entry.source == Source::kStore) {
+    const BlockId block = parts_.space.block(id);
+    const storage::PlaneRange range = range_of(id);
+    const uint32_t chunks = storage::chunks_in_range(parts_.store.layout().block(block), range);
+    oneapi::tbb::parallel_for(oneapi::tbb::blocked_range<uint32_t>(0, chunks, 8), [&](const auto& part) {
+      parts_.store.verify(block, range, entry.address, part.begin(), part.end() - part.begin());
+    });
+    return;
+  }
+  const std::span<const std::byte> data(entry.address, entry.bytes);
+  if (storage::first_mismatch(spill_identity(id), data, entry.spill_checksums) == entry.spill_checksums.size())
+    return;
+  throw Error(ErrorKind::kCorrupt, "spilled memory of this run came back changed from the drive",
+              "nothing that was committed is affected; check the drive, then run the same command again");
+}
+
+void Streamer::complete(OpIndex op, BlockId block) {
+  if (program_->ops[op - plan_.first_op].kind == OpKind::kUpdate) write_block(op, block);
+  std::vector<const SpillWrite*> due;
+  {
+    std::lock_guard lock(mutex_);
+    advance_completed(op);
+    for (; next_spill_ < plan_.spills.size() && plan_.spills[next_spill_].after_ops <= completed_ops_; next_spill_++)
+      due.push_back(&plan_.spills[next_spill_]);
+  }
+  for (const SpillWrite* write : due) spill(*write);
+  std::vector<storage::IoRequest> requests;
+  {
+    std::lock_guard lock(mutex_);
+    begin_ready_placements(requests);
+    waiters_.wake();
+  }
+  submit(requests);
+}
+
+void Streamer::advance_completed(OpIndex op) {
+  completed_[op - plan_.first_op] = true;
+  while (completed_ops_ - plan_.first_op < completed_.size() && completed_[completed_ops_ - plan_.first_op])
+    completed_ops_++;
+}
+
+void Streamer::write_block(OpIndex op, BlockId block) {
+  const WriteId id = plan_.op_write[op - plan_.first_op];
+  const storage::BlockLayout& layout = parts_.store.layout().block(block);
+  const struct {
+    storage::PlaneRange range;
+    std::byte* data;
+  } halves[] = {{parts_.planes.weights(), address(parts_.space.weights(block))},
+                {parts_.planes.moments(), address(parts_.space.moments(block))}};
+  for (const auto& half : halves)
+    oneapi::tbb::parallel_for(
+        oneapi::tbb::blocked_range<uint32_t>(0, storage::chunks_in_range(layout, half.range), 8),
+        [&](const auto& part) {
+          parts_.store.seal(block, half.range, half.data, part.begin(), part.end() - part.begin());
+        });
+  std::vector<storage::IoRequest> requests;
+  for (const auto& half : halves) {
+    storage::IoRequest request = parts_.store.write_request(block, half.range, half.data);
+    request.listener = this;
+    request.tag = kStoreWriteTag | id;
+    requests.push_back(request);
+  }
+  {
+    std::lock_guard lock(mutex_);
+    store_writes_ += uint32_t(requests.size());
+    in_flight_ += uint32_t(requests.size());
+  }
+  submit(requests);
+}
+
+void Streamer::spill(const SpillWrite& write) {
+  EntryState& entry = entries_[write.entry];
+  const std::span<const std::byte> data(parts_.arena.data() + write.offset, write.bytes);
+  entry.spill_checksums.resize((data.size() + storage::kChecksumChunk - 1) / storage::kChecksumChunk);
+  oneapi::tbb::parallel_for(
+      oneapi::tbb::blocked_range<size_t>(0, entry.spill_checksums.size(), 8), [&](const auto& part) {
+        storage::ChunkIdentity identity = spill_identity(write.entry);
+        identity.chunk = uint32_t(part.begin());
+        const uint64_t first = part.begin() * storage::kChecksumChunk;
+        const uint64_t last = std::min<uint64_t>(part.end() * storage::kChecksumChunk, data.size());
+        storage::checksum_extent(identity, data.subspan(first, last - first),
+                                 {entry.spill_checksums.data() + part.begin(), part.end() - part.begin()});
+      });
+  storage::IoRequest request{.kind = storage::IoKind::kWrite,
+                             .file = parts_.spill_files[write.extent.file],
+                             .offset = write.extent.offset,
+                             .data = parts_.arena.data() + write.offset,
+                             .bytes = write.bytes,
+                             .listener = this,
+                             .tag = kWriteTag | write.id};
+  {
+    std::lock_guard lock(mutex_);
+    in_flight_++;
+  }
+  submit({&request, 1});
+}
+
+bool Streamer::may_begin(const Placement& placement) const {
+  if (placement.after_ops > completed_ops_) return false;
+  for (const WriteId id : placement.after_writes)
+    if (unfinished_writes_.contains(id)) return false;
+  for (const PlacementId id : placement.after_placements)
+    if (unfinished_placements_.contains(id)) return false;
+  return true;
+}
+
+void Streamer::begin_ready_placements(std::vector<storage::IoRequest>& requests) {
+  if (fault_) return;
+  size_t passed = 0;
+  for (auto item = queue_.begin(); item != queue_.end() && passed < kBeginWindow;) {
+    if (!may_begin(item->second)) {
+      ++item;
+      passed++;
+      continue;
+    }
+    begin_placement(item->first, item->second, requests);
+    item = queue_.erase(item);
+  }
+}
+
+void Streamer::begin_placement(PlacementId id, const Placement& placement,
+                               std::vector<storage::IoRequest>& requests) {
+  EntryState& entry = entries_[placement.entry];
+  entry.address = parts_.arena.data() + placement.offset;
+  entry.placement = id;
+  entry.source = placement.source;
+  entry.bytes = placement.bytes;
+  entry.loaded = placement.source == Source::kCreated;
+  entry.verified = entry.loaded;
+  if (entry.loaded) {
+    unfinished_placements_.erase(id);
+    return;
+  }
+  storage::IoRequest request;
+  if (placement.source == Source::kStore) {
+    request = parts_.store.read_request(parts_.space.block(placement.entry), range_of(placement.entry), entry.address);
+  } else {
+    request.kind = storage::IoKind::kRead;
+    request.file = parts_.spill_files[placement.spill.file];
+    request.offset = placement.spill.offset;
+    request.data = entry.address;
+    request.bytes = placement.bytes;
+  }
+  request.listener = this;
+  request.tag = placement.entry;
+  in_flight_++;
+  requests.push_back(request);
+}
+
+void Streamer::submit(std::span<const storage::IoRequest> requests) {
+  if (!requests.empty()) parts_.io.submit(requests);
+}
+
+void Streamer::io_done(uint64_t tag, std::exception_ptr error) {
+  std::vector<storage::IoRequest> requests;
+  {
+    std::lock_guard lock(mutex_);
+    in_flight_--;
+    if (error && !fault_) fault_ = error;
+    if ((tag & kStoreWriteTag) == kStoreWriteTag) {
+      store_writes_--;
+      write_finished(tag & ~kStoreWriteTag);
+    } else if (tag & kWriteTag) {
+      write_finished(tag & ~kWriteTag);
+    } else {
+      EntryState& entry = entries_[tag];
+      entry.loaded = true;
+      unfinished_placements_.erase(entry.placement);
+    }
+    begin_ready_placements(requests);
+    waiters_.wake();
+    idle_.notify_all();
+  }
+  submit(requests);
+}
+
+void Streamer::write_finished(WriteId id) {
+  const auto found = unfinished_writes_.find(id);
+  if (--found->second == 0) unfinished_writes_.erase(found);
+}
+
+void Streamer::wait_for_store_writes() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return store_writes_ == 0 || fault_; });
+  if (fault_) std::rethrow_exception(fault_);
+}
+
+void Streamer::wait_for_all() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return in_flight_ == 0; });
+  if (fault_) std::rethrow_exception(fault_);
+}
+
+void Streamer::set_committing(bool committing) {
+  std::lock_guard lock(mutex_);
+  committing_ = committing;
+  waiters_.wake();
+}
+
+void Streamer::fail(std::exception_ptr fault) {
+  std::lock_guard lock(mutex_);
+  if (!fault_) fault_ = fault;
+  waiters_.wake();
+  idle_.notify_all();
+}
+
+bool Streamer::failed() const {
+  std::lock_guard lock(mutex_);
+  return fault_ != nullptr;
+}
+
+}  // namespace headrace::stream

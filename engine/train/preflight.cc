@@ -1,0 +1,211 @@
+#include "engine/train/preflight.h"
+
+#include <algorithm>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "engine/stream/context.h"
+#include "storage/error.h"
+#include "storage/text.h"
+
+namespace headrace::train {
+
+using stream::CacheOptions;
+using stream::CachePlanner;
+using stream::Context;
+using stream::EntryKind;
+using stream::EntrySpace;
+using stream::Plan;
+using stream::Program;
+
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kProcessBytes = 40 * kMiB;  // code, libraries, threads' stacks, I/O rings, the catalog's map
+constexpr uint64_t kBytesPerOperation = 2048;  // of two programs and their plans
+constexpr uint64_t kBytesPerBlock = 1024;
+constexpr uint64_t kBytesPerChecksum = 48;     // both slots, and the commit that carries them
+
+// For comparing policies only: what a core computes and a drive moves in a second.
+constexpr double kFlopsPerSecond = 150e9;
+constexpr double kBytesPerSecond = 1.6e9;
+constexpr double kHidden = 0.5;
+
+// The programs of consecutive steps: the first has no updates due, the others are like all that follow.
+constexpr uint32_t kRecordedSteps = 4;
+struct Recording {
+  std::vector<Program> programs;
+  uint64_t least_arena_bytes = 0;
+  size_t operations = 0;
+};
+
+Recording record(const PreflightInput& input, const EntrySpace& space, const ExecutionPolicy& policy) {
+  Context context(input.layout, space, {.planes = input.planes, .late_updates = input.late_updates});
+  const BlockEntrySizes sizes(input.layout, space, input.planes);
+  Recording recording;
+  for (uint32_t step = 0; step < kRecordedSteps; step++) {
+    recording.programs.push_back(context.record(
+        [&](Context& c) {
+          if (input.training) input.model.train(c, input.batch, policy);
+          else input.model.evaluate(c, input.batch, policy);
+        },
+        step % 2));
+    const Program& program = recording.programs.back();
+    recording.least_arena_bytes =
+        std::max(recording.least_arena_bytes, CachePlanner::least_arena_bytes(program, space, sizes));
+    recording.operations = std::max(recording.operations, program.ops.size());
+  }
+  return recording;
+}
+
+CacheOptions cache_options(uint64_t arena_bytes, stream::VictimRule rule) {
+  return {.arena_bytes = arena_bytes,
+          .prefetch_bytes = std::min<uint64_t>(arena_bytes / 5, 64 * kMiB),
+          .write_behind_bytes = std::min<uint64_t>(arena_bytes / 8, 48 * kMiB),
+          .rule = rule};
+}
+
+stream::PlannedBytes steady_bytes(const PreflightInput& input, const EntrySpace& space, const Recording& recording,
+                                  const CacheOptions& options) {
+  const BlockEntrySizes sizes(input.layout, space, input.planes);
+  stream::SpillSpace spill(1);
+  CachePlanner planner(space, sizes, options, &spill);
+  for (uint32_t step = 0; step + 2 < kRecordedSteps; step++)
+    planner.plan(recording.programs[step], &recording.programs[step + 1]);
+  return planner.plan(recording.programs[kRecordedSteps - 2], &recording.programs[kRecordedSteps - 1]).bytes;
+}
+
+// Plans with each rule and takes the one that moves the fewest bytes.
+stream::PlannedBytes choose_cache(const PreflightInput& input, const EntrySpace& space, const Recording& recording,
+                                  uint64_t arena_bytes, CacheOptions& chosen) {
+  stream::PlannedBytes fewest;
+  for (const auto rule :
+       {stream::VictimRule::kFarthest, stream::VictimRule::kCheapest, stream::VictimRule::kCheapestDirty}) {
+    const CacheOptions options = cache_options(arena_bytes, rule);
+    const stream::PlannedBytes bytes = steady_bytes(input, space, recording, options);
+    if (rule != stream::VictimRule::kFarthest && bytes.total() >= fewest.total()) continue;
+    fewest = bytes;
+    chosen = options;
+  }
+  return fewest;
+}
+
+std::vector<ExecutionPolicy> policies(const PreflightInput& input) {
+  std::vector<ExecutionPolicy> all;
+  uint64_t micro_batch = input.micro_batch != 0 ? input.micro_batch : input.batch.sequences();
+  for (;; micro_batch = (micro_batch + 1) / 2) {
+    for (const bool outside : {false, true}) {
+      if (outside && micro_batch == input.batch.sequences()) continue;
+      all.push_back({micro_batch, false, false, outside});
+      if (!input.training) continue;
+      all.push_back({micro_batch, true, false, outside});
+      all.push_back({micro_batch, true, true, outside});
+    }
+    if (micro_batch == 1 || input.micro_batch != 0) return all;
+  }
+}
+
+// The largest operation, by what its entries are.
+struct Share {
+  std::string name;
+  uint64_t bytes;
+};
+
+std::vector<Share> shares_of_largest(const PreflightInput& input, const EntrySpace& space,
+                                     const Recording& recording) {
+  const BlockEntrySizes sizes(input.layout, space, input.planes);
+  std::vector<Share> best;
+  uint64_t best_bytes = 0;
+  for (const Program& program : recording.programs)
+    for (const stream::Op& op : program.ops) {
+      std::vector<Share> shares{{"a block's weights", 0},
+                                {"a block's optimizer state", 0},
+                                {"a block's gradient", 0},
+                                {"activations and workspace of one operation", 0}};
+      uint64_t sum = 0;
+      for (const stream::Access& access : program.accesses_of(op)) {
+        const EntryKind kind = space.kind(access.entry);
+        const uint64_t bytes =
+            CachePlanner::placed_bytes(kind == EntryKind::kTemporary
+                                           ? program.temporary_bytes[space.temporary_index(access.entry)]
+                                           : sizes.entry_bytes(access.entry));
+        shares[size_t(kind)].bytes += bytes;
+        sum += bytes;
+      }
+      if (sum > best_bytes) best = shares, best_bytes = sum;
+    }
+  return best;
+}
+
+uint64_t least_budget(const PreflightInput& input, const Recording& recording) {
+  const uint64_t bytes = recording.least_arena_bytes + fixed_bytes(input.layout, recording.operations);
+  return (bytes + kMiB - 1) / kMiB * kMiB;
+}
+
+[[noreturn]] void refuse(const PreflightInput& input, const EntrySpace& space, const ExecutionPolicy& leanest) {
+  const Recording recording = record(input, space, leanest);
+  std::vector<Share> shares = shares_of_largest(input, space, recording);
+  shares.push_back({"the process and its libraries", kProcessBytes});
+  shares.push_back({"tables of blocks and operations", fixed_bytes(input.layout, recording.operations) - kProcessBytes});
+  std::sort(shares.begin(), shares.end(), [](const Share& a, const Share& b) { return a.bytes > b.bytes; });
+  const uint64_t least = least_budget(input, recording);
+  throw Error(ErrorKind::kRefused,
+              fmt::format("a memory budget of {} is too small: this training needs at least {}; the largest parts are "
+                          "{} ({}), {} ({}) and {} ({})",
+                          exact_size(input.memory_bytes), exact_size(least), shares[0].name,
+                          format_size(shares[0].bytes), shares[1].name, format_size(shares[1].bytes), shares[2].name,
+                          format_size(shares[2].bytes)),
+              fmt::format("give --memory {} or more{}", exact_size(least),
+                          input.micro_batch == 0 ? ", or take a smaller --seq" : ", or a smaller --micro-batch"));
+}
+
+}  // namespace
+
+uint64_t BlockEntrySizes::entry_bytes(stream::EntryId id) const {
+  const storage::BlockLayout& block = layout_.block(space_.block(id));
+  switch (space_.kind(id)) {
+    case EntryKind::kWeights: return storage::Layout::range_bytes(block, planes_.weights());
+    case EntryKind::kMoments: return storage::Layout::range_bytes(block, planes_.moments());
+    default: return block.elements * sizeof(float);
+  }
+}
+
+uint64_t fixed_bytes(const storage::Layout& layout, uint64_t operations) {
+  uint64_t checksums = 0;
+  for (const storage::BlockLayout& block : layout.blocks()) checksums += block.chunks;
+  return kProcessBytes + operations * kBytesPerOperation + layout.blocks().size() * kBytesPerBlock +
+         checksums * kBytesPerChecksum;
+}
+
+Preflight preflight(const PreflightInput& input) {
+  const EntrySpace space(uint32_t(input.layout.blocks().size()));
+  std::optional<Preflight> best;
+  double best_seconds = 0;
+  uint64_t least = ~uint64_t{0};
+  ExecutionPolicy leanest;
+  for (const ExecutionPolicy& policy : policies(input)) {
+    const Recording recording = record(input, space, policy);
+    const uint64_t needed = least_budget(input, recording);
+    if (needed < least) least = needed, leanest = policy;
+    if (needed > input.memory_bytes) continue;
+    Preflight candidate;
+    candidate.policy = policy;
+    candidate.flops = recording.programs[1].flops;
+    const uint64_t arena_bytes = input.memory_bytes - fixed_bytes(input.layout, recording.operations);
+    candidate.step = choose_cache(input, space, recording, arena_bytes, candidate.cache);
+    const double compute = candidate.flops / kFlopsPerSecond;
+    const double transfer = double(candidate.step.total()) / kBytesPerSecond;
+    const double seconds = std::max(compute, transfer) + 0.1 * std::min(compute, transfer);
+    if (best && seconds >= best_seconds * 0.98) continue;
+    best = candidate;
+    best_seconds = seconds;
+    const bool nothing_extra = !policy.recompute_logits && !policy.recompute_layers;
+    if (nothing_extra && transfer < kHidden * compute) break;  // the disk is hidden; nothing computes less
+  }
+  if (!best) refuse(input, space, leanest);
+  best->least_bytes = least;
+  return *best;
+}
+
+}  // namespace headrace::train

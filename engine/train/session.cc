@@ -1,0 +1,194 @@
+#include "engine/train/session.h"
+
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "engine/train/lr_schedule.h"
+#include "storage/error.h"
+
+namespace headrace::train {
+
+using storage::BlockId;
+using stream::Plan;
+using stream::Program;
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+uint64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return uint64_t(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace
+
+Session::Session(Parts parts)
+    : parts_(std::move(parts)),
+      layout_(parts_.store->layout()),
+      optimizer_(make_optimizer(parts_.input.run)),
+      late_updates_(parts_.input.run.clip > 0),
+      space_(uint32_t(layout_.blocks().size())),
+      sizes_(layout_, space_, optimizer_->block_planes()),
+      spill_space_(uint32_t(parts_.store->shard_paths().size())),
+      arena_(parts_.preflight.cache.arena_bytes),
+      planner_(space_, sizes_, parts_.preflight.cache, &spill_space_),
+      recorder_(layout_, space_, {.planes = optimizer_->block_planes(), .late_updates = late_updates_}),
+      runner_(layout_, space_, {.planes = optimizer_->block_planes(), .late_updates = late_updates_}),
+      norm_(layout_) {
+  parts_.input.model.bind(layout_);
+  parts_.io.register_memory(arena_.span());
+  std::vector<storage::FileIndex> spill_indices;
+  for (uint32_t shard = 0; const std::string& path : parts_.store->shard_paths()) {
+    spill_files_.push_back(storage::open_temporary_for_blocks(path));
+    spill_indices.push_back(parts_.io.add_file(spill_files_.back().io_file(shard++)));
+  }
+  streamer_ = std::make_unique<stream::Streamer>(stream::Streamer::Parts{.store = *parts_.store,
+                                                                         .io = parts_.io,
+                                                                         .space = space_,
+                                                                         .planes = optimizer_->block_planes(),
+                                                                         .arena = arena_.span(),
+                                                                         .spill_files = spill_indices});
+  committer_ = std::make_unique<Committer>(*parts_.store, *streamer_);
+}
+
+Session::~Session() {
+  committer_.reset();
+  streamer_.reset();
+}
+
+stream::Context::Step Session::step_of(const WorkItem& item) {
+  return [this, &item](stream::Context& context) {
+    const Batch batch{.seq = parts_.input.run.seq, .inputs = item.tokens.inputs, .targets = item.tokens.targets};
+    switch (item.kind) {
+      case WorkItem::Kind::kTrain: return parts_.input.model.train(context, batch, parts_.preflight.policy);
+      case WorkItem::Kind::kEvaluate: return parts_.input.model.evaluate(context, batch, parts_.preflight.policy);
+      case WorkItem::Kind::kFinish: return context.finish_updates();
+    }
+  };
+}
+
+Program Session::record(const WorkItem& item) {
+  parity_ = 1 - parity_;
+  return recorder_.record(step_of(item), parity_);
+}
+
+void Session::run(WorkItem first, const NextItem& next_item, const ItemDone& done) {
+  WorkItem item = std::move(first);
+  Program program = record(item);
+  for (;;) {
+    const bool last = item.kind == WorkItem::Kind::kFinish;
+    std::optional<WorkItem> next = last ? std::nullopt : next_item(item);
+    if (!last && !next) next = WorkItem{};
+    Program next_program;
+    if (next) next_program = record(*next);
+    const StepReport report = run_item(item, program, planner_.plan(program, next ? &next_program : nullptr));
+    if (last) break;
+    if (!done(item, report) && next->kind != WorkItem::Kind::kFinish) {
+      planner_.discard_future();
+      recorder_.set_due_updates(runner_.due_updates());
+      next = WorkItem{};
+      next_program = record(*next);
+    }
+    item = std::move(*next);
+    program = std::move(next_program);
+  }
+  committer_->wait();
+  streamer_->wait_for_all();
+}
+
+StepReport Session::run_item(const WorkItem& item, const Program& program, Plan plan) {
+  StepReport report;
+  report.step = item.step;
+  report.tokens = item.tokens.inputs.size();
+  report.read_bytes = plan.bytes.read();
+  report.written_bytes = plan.bytes.written();
+  const stream::OpIndex first_op = plan.first_op;
+  // Where a file system cannot reserve, a full disk fails the write itself.
+  for (uint32_t file = 0; file < spill_files_.size(); file++)
+    if (const uint64_t bytes = spill_space_.file_bytes(file); bytes > 0)
+      static_cast<void>(spill_files_[file].file.reserve(bytes));
+  streamer_->begin(program, std::move(plan));
+  streamer_->clock().take();
+  const auto start = std::chrono::steady_clock::now();
+  begin_step(item);
+  runner_.run(step_of(item), program, first_op, *streamer_, *this);
+  report.seconds = seconds_since(start);
+  const stream::StallTimes times = streamer_->clock().take();
+  report.compute_seconds = times.compute_seconds;
+  report.read_wait_seconds = times.read_wait_seconds;
+  report.write_wait_seconds = times.write_wait_seconds;
+  report.loss = parts_.input.model.loss();
+  report.rss_bytes = peak_rss_bytes();
+  if (item.kind == WorkItem::Kind::kTrain) end_step(item, report);
+  return report;
+}
+
+// Updates that run at once use this step's numbers; late ones still use those of the step before.
+void Session::begin_step(const WorkItem& item) {
+  if (item.kind != WorkItem::Kind::kTrain || late_updates_) return;
+  update_step_ = {.step = item.step,
+                  .lr = learning_rate(lr_schedule_options(parts_.input.run), item.step),
+                  .gradient_scale = 1};
+}
+
+void Session::end_step(const WorkItem& item, StepReport& report) {
+  report.lr = learning_rate(lr_schedule_options(parts_.input.run), item.step);
+  report.grad_norm = norm_.norm();
+  if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
+    committer_->wait();
+    throw Error(ErrorKind::kFailed,
+                fmt::format("step {} has the loss {} and the gradient norm {}: it does not count, step {} is the last",
+                            item.step, report.loss, report.grad_norm, item.step - 1),
+                "train a new run with a smaller --lr, a longer --warmup or a smaller --clip");
+  }
+  if (late_updates_) {
+    // torch.nn.utils.clip_grad_norm_
+    const double scale = parts_.input.run.clip / (report.grad_norm + 1e-6);
+    update_step_ = {.step = item.step, .lr = report.lr, .gradient_scale = float(std::min(scale, 1.0))};
+  }
+  {
+    std::lock_guard lock(commit_mutex_);
+    commit_ = {{.step = item.step,
+                .cursor_json = fmt::format("{{\"step\":{}}}", item.step),
+                .metrics_lines = {metrics_line(report)}},
+               report};
+  }
+  commit_when_updated();
+}
+
+void Session::commit_when_updated() {
+  std::optional<std::pair<storage::Commit, StepReport>> due;
+  {
+    std::lock_guard lock(commit_mutex_);
+    if (!commit_ || updated_blocks_ < layout_.blocks().size()) return;
+    due = std::exchange(commit_, std::nullopt);
+    updated_blocks_ = 0;
+  }
+  committer_->commit(std::move(due->first), due->second);
+}
+
+void Session::gradient_ready(BlockId block, const float* gradient) { norm_.add(block, gradient); }
+
+void Session::update(BlockId block, std::byte* weights, std::byte* moments, const float* gradient) {
+  const storage::BlockLayout& layout = layout_.block(block);
+  optimizer_->update(update_step_, parts_.input.model.decays(layout.tensor), layout, weights, moments, gradient);
+}
+
+void Session::updated(BlockId) {
+  {
+    std::lock_guard lock(commit_mutex_);
+    updated_blocks_++;
+  }
+  commit_when_updated();
+}
+
+}  // namespace headrace::train

@@ -1,0 +1,91 @@
+// A run that is open for training or evaluation: its store, memory, cache, streamer, and the loop that records
+// the next piece of work while the present one runs.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "engine/stream/cache.h"
+#include "engine/stream/context.h"
+#include "engine/stream/streamer.h"
+#include "engine/train/committer.h"
+#include "engine/train/gradient_norm.h"
+#include "engine/train/optimizer.h"
+#include "engine/train/preflight.h"
+#include "engine/train/text_data.h"
+#include "engine/train/trainer.h"
+#include "storage/aligned_memory.h"
+#include "storage/file.h"
+
+namespace headrace::train {
+
+// A piece of work that is recorded, planned and run as one program.
+struct WorkItem {
+  enum class Kind : uint8_t { kTrain, kEvaluate, kFinish /* the updates still due */ };
+  Kind kind = Kind::kFinish;
+  uint64_t step = 0;  // counted from 1
+  TokenBatch tokens;
+};
+
+class Session : private stream::Updates {
+ public:
+  struct Parts {
+    const TrainInput& input;
+    storage::BlockIo& io;
+    std::unique_ptr<storage::Store> store;
+    const Preflight& preflight;
+  };
+  explicit Session(Parts parts);
+  ~Session() override;
+
+  storage::Store& store() { return *parts_.store; }
+
+  // What follows an item; nothing: the end. Called while the item before it is about to run.
+  using NextItem = std::function<std::optional<WorkItem>(const WorkItem&)>;
+  // Called when an item has run; false: what was announced as next is not to be run, finish instead.
+  using ItemDone = std::function<bool(const WorkItem&, const StepReport&)>;
+  void run(WorkItem first, const NextItem& next_item, const ItemDone& done);
+
+  // Waits for the last commit, and returns reports of committed steps since the last call.
+  void wait_for_commit() { committer_->wait(); }
+  std::vector<StepReport> take_committed() { return committer_->take_committed(); }
+
+ private:
+  stream::Context::Step step_of(const WorkItem& item);
+  stream::Program record(const WorkItem& item);
+  StepReport run_item(const WorkItem& item, const stream::Program& program, stream::Plan plan);
+  void begin_step(const WorkItem& item);
+  void end_step(const WorkItem& item, StepReport& report);
+  void commit_when_updated();
+
+  void gradient_ready(storage::BlockId block, const float* gradient) override;
+  void update(storage::BlockId block, std::byte* weights, std::byte* moments, const float* gradient) override;
+  void updated(storage::BlockId block) override;
+
+  Parts parts_;
+  const storage::Layout& layout_;
+  std::unique_ptr<Optimizer> optimizer_;
+  bool late_updates_;
+  stream::EntrySpace space_;
+  BlockEntrySizes sizes_;
+  std::vector<storage::BlockFile> spill_files_;
+  stream::SpillSpace spill_space_;
+  storage::AlignedMemory arena_;
+  stream::CachePlanner planner_;
+  std::unique_ptr<stream::Streamer> streamer_;
+  std::unique_ptr<Committer> committer_;
+  stream::Context recorder_, runner_;
+  GradientNorm norm_;
+  uint32_t parity_ = 0;
+
+  // The step whose updates are under way.
+  OptimizerStep update_step_;
+  std::mutex commit_mutex_;
+  size_t updated_blocks_ = 0;
+  std::optional<std::pair<storage::Commit, StepReport>> commit_;  // waits for the step's last update
+};
+
+}  // namespace headrace::train

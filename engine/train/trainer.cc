@@ -1,0 +1,285 @@
+#include "engine/train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include <fmt/format.h>
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include "engine/math/gemm.h"
+#include "engine/math/kernels.h"
+#include "engine/train/run_options.h"
+#include "engine/train/session.h"
+#include "storage/error.h"
+#include "storage/text.h"
+
+namespace headrace::train {
+
+namespace tbb = oneapi::tbb;
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+uint32_t thread_count(const SessionOptions& session) {
+  return session.threads != 0 ? session.threads : uint32_t(tbb::info::default_concurrency());
+}
+
+// Runs `body` with as many workers as asked for.
+template <typename Body>
+auto with_threads(uint32_t threads, const Body& body) {
+  const tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
+  tbb::task_arena arena(int(threads), 1);
+  return arena.execute(body);
+}
+
+std::unique_ptr<storage::BlockIo> open_io(const SessionOptions& session) {
+  storage::IoOptions options;
+  options.backend = session.io;
+  return storage::make_block_io(options);
+}
+
+// Opens the run for work, or refuses.
+class Opened {
+ public:
+  Opened(const TrainInput& input, const Preflight& plan, TrainListener& listener) : io_(open_io(input.session)) {
+    listener.narrate("disk access: " + io_->description());
+    std::unique_ptr<storage::Store> store = storage::Store::open(input.session.run_dir, input.session.shard_dirs, *io_);
+    if (store->model_json() != input.model_json)
+      throw Error(ErrorKind::kUsage, "the run in " + input.session.run_dir + " is of another model",
+                  "give the run's own --model, or another directory for a new run");
+    session_.emplace(Session::Parts{.input = input, .io = *io_, .store = std::move(store), .preflight = plan});
+  }
+  Session& session() { return *session_; }
+  const storage::BlockIo& io() const { return *io_; }
+
+ private:
+  std::unique_ptr<storage::BlockIo> io_;
+  std::optional<Session> session_;
+};
+
+TextData open_data(const TrainInput& input, const std::string& path, uint64_t batch) {
+  return TextData({.path = path, .seq = input.run.seq, .batch = batch, .seed = input.run.seed, .vocabulary = 256});
+}
+
+Preflight plan_work(const TrainInput& input, const storage::Layout& layout, const TokenBatch& tokens, bool training,
+                    TrainListener& listener) {
+  input.model.bind(layout);
+  const Preflight plan = preflight({.model = input.model,
+                                    .layout = layout,
+                                    .planes = make_optimizer(input.run)->block_planes(),
+                                    .batch = {.seq = input.run.seq, .inputs = tokens.inputs, .targets = tokens.targets},
+                                    .training = training,
+                                    .late_updates = input.run.clip > 0,
+                                    .micro_batch = training ? input.run.micro_batch : 0,
+                                    .memory_bytes = input.session.memory_bytes});
+  listener.narrate(fmt::format("plan: {}; {} of memory for the cache; a step reads {} and writes {}",
+                               plan.policy.description(), format_size(plan.cache.arena_bytes),
+                               format_size(plan.step.read()), format_size(plan.step.written())));
+  return plan;
+}
+
+void create_run(const TrainInput& input, const storage::Layout& layout, TrainListener& listener) {
+  const storage::StoreConfig config{.run_dir = input.session.run_dir,
+                                    .shard_dirs = input.session.shard_dirs,
+                                    .layout = layout,
+                                    .model_json = input.model_json,
+                                    .cursor_json = "{\"step\":0}"};
+  const auto fill = [&](const storage::BlockLayout& block, std::span<std::byte> payload) -> uint32_t {
+    std::vector<float> values(block.elements);
+    input.model.initialise(block.tensor, block.first_row, input.run.seed, values);
+    math::split_planes(values.data(), int64_t(values.size()),
+                       reinterpret_cast<uint16_t*>(payload.data() + block.planes[0].offset),
+                       reinterpret_cast<uint16_t*>(payload.data() + block.planes[1].offset));
+    return 2;
+  };
+  const std::unique_ptr<storage::BlockIo> io = open_io(input.session);
+  storage::Store::create(config, *io, fill, thread_count(input.session), [&](uint64_t done, uint64_t total) {
+    listener.working("creating the run", total == 0 ? 1 : double(done) / double(total));
+  });
+  write_run_config(input.session.run_dir, input.run);
+}
+
+// Training as a sequence of work items: steps, evaluations between them, and the end.
+class TrainLoop {
+ public:
+  TrainLoop(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop, const TextData& data,
+            Session& session, TrainSummary& summary)
+      : input_(input), listener_(listener), stop_(stop), data_(data), session_(session), summary_(summary) {
+    if (!input.session.eval_data.empty() && input.session.eval_every > 0)
+      eval_data_.emplace(TextDataOptions{.path = input.session.eval_data,
+                                         .seq = input.run.seq,
+                                         .batch = input.run.batch,
+                                         .seed = input.run.seed,
+                                         .vocabulary = 256});
+  }
+
+  void run() {
+    const uint64_t first = session_.store().step() + 1;
+    if (first <= input_.session.steps)
+      session_.run(train_item(first), [this](const WorkItem& item) { return next(item); },
+                   [this](const WorkItem& item, const StepReport& report) { return done(item, report); });
+    session_.wait_for_commit();
+    report_committed();
+  }
+
+ private:
+  WorkItem train_item(uint64_t step) const {
+    WorkItem item{.kind = WorkItem::Kind::kTrain, .step = step, .tokens = {}};
+    data_.fetch(step - 1, item.tokens);
+    return item;
+  }
+
+  // The evaluation batch whose first window is `window`.
+  std::optional<WorkItem> eval_item(uint64_t step, uint64_t window) const {
+    if (!eval_data_ || window >= eval_data_->windows()) return std::nullopt;
+    WorkItem item{.kind = WorkItem::Kind::kEvaluate, .step = step, .tokens = {}};
+    std::vector<uint64_t> windows;
+    for (uint64_t w = window; w < std::min(window + input_.run.batch, eval_data_->windows()); w++) windows.push_back(w);
+    eval_data_->read_windows(windows, item.tokens);
+    return item;
+  }
+
+  std::optional<WorkItem> next(const WorkItem& item) {
+    if (item.kind == WorkItem::Kind::kEvaluate) planned_window_ += input_.run.batch;
+    else planned_window_ = 0;
+    if (eval_data_ && item.step % input_.session.eval_every == 0)
+      if (std::optional<WorkItem> evaluation = eval_item(item.step, planned_window_)) return evaluation;
+    if (item.step >= input_.session.steps) return std::nullopt;
+    return train_item(item.step + 1);
+  }
+
+  bool done(const WorkItem& item, const StepReport& report) {
+    if (item.kind == WorkItem::Kind::kEvaluate) {
+      eval_loss_ += report.loss * double(report.tokens);
+      eval_.tokens += report.tokens;
+      eval_.windows += report.tokens / input_.run.seq;
+      eval_.seconds += report.seconds;
+      if (eval_.windows == eval_data_->windows()) {
+        eval_.step = item.step;
+        eval_.loss = eval_loss_ / double(eval_.tokens);
+        eval_.perplexity = std::exp(eval_.loss);
+        listener_.evaluated(eval_);
+        eval_ = {};
+        eval_loss_ = 0;
+      }
+    }
+    report_committed();
+    return stop_ == 0;
+  }
+
+  void report_committed() {
+    for (const StepReport& report : session_.take_committed()) {
+      if (summary_.first_step == 0) {
+        summary_.first_step = report.step;
+        summary_.first_loss = report.loss;
+      }
+      summary_.last_step = report.step;
+      summary_.last_loss = report.loss;
+      summary_.tokens += report.tokens;
+      summary_.seconds += report.seconds;
+      summary_.read_wait_seconds += report.read_wait_seconds;
+      summary_.write_wait_seconds += report.write_wait_seconds;
+      summary_.read_bytes += report.read_bytes;
+      summary_.written_bytes += report.written_bytes;
+      summary_.peak_rss_bytes = std::max(summary_.peak_rss_bytes, report.rss_bytes);
+      listener_.step_done(report);
+    }
+  }
+
+  const TrainInput& input_;
+  TrainListener& listener_;
+  const std::atomic<int>& stop_;
+  const TextData& data_;
+  Session& session_;
+  TrainSummary& summary_;
+  std::optional<TextData> eval_data_;
+  uint64_t planned_window_ = 0;
+  EvalSummary eval_;
+  double eval_loss_ = 0;
+};
+
+}  // namespace
+
+storage::Layout make_layout(const Model& model, const RunOptions& run) {
+  const std::vector<storage::Plane> planes = make_optimizer(run)->planes();
+  uint64_t element_bytes = 0;
+  for (const storage::Plane& plane : planes) element_bytes += plane.element_bytes;
+  std::vector<storage::TensorSpec> tensors = model.tensors();
+  for (storage::TensorSpec& tensor : tensors) {
+    tensor.planes = planes;
+    tensor.slots = 2;
+    const uint64_t panels = run.block_bytes / (element_bytes * tensor.columns * math::kPanel);
+    tensor.block_rows =
+        tensor.columns == 1 ? tensor.rows : std::max<uint64_t>(panels, 1) * uint64_t(math::kPanel);
+  }
+  return storage::Layout(std::move(tensors));
+}
+
+TrainSummary train(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop) {
+  return with_threads(thread_count(input.session), [&] {
+    const TextData data = open_data(input, input.run.data, input.run.batch);
+    TokenBatch sample;
+    data.fetch(0, sample);
+    const storage::Layout layout = make_layout(input.model, input.run);
+    const Preflight plan = plan_work(input, layout, sample, true, listener);
+    if (!storage::Store::exists(input.session.run_dir)) create_run(input, layout, listener);
+
+    Opened opened(input, plan, listener);
+    TrainSummary summary;
+    summary.run_dir = input.session.run_dir;
+    summary.model = input.run.model;
+    summary.io = opened.io().description();
+    summary.parameters = layout.element_count();
+    summary.state_bytes = layout.payload_bytes();
+    summary.memory_bytes = input.session.memory_bytes;
+    summary.total_steps = input.session.steps;
+    const uint64_t committed = opened.session().store().step();
+    if (committed > 0) listener.narrate(fmt::format("resuming after step {}", committed));
+    TrainLoop(input, listener, stop, data, opened.session(), summary).run();
+    summary.stopped = stop != 0 && std::max(summary.last_step, committed) < input.session.steps;
+    return summary;
+  });
+}
+
+EvalSummary evaluate(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop) {
+  return with_threads(thread_count(input.session), [&] {
+    const TextData data = open_data(input, input.session.eval_data, input.run.batch);
+    const auto batch_of = [&](uint64_t first) {
+      std::vector<uint64_t> windows;
+      for (uint64_t w = first; w < std::min(first + input.run.batch, data.windows()); w++) windows.push_back(w);
+      WorkItem item{.kind = WorkItem::Kind::kEvaluate, .step = first, .tokens = {}};
+      data.read_windows(windows, item.tokens);
+      return item;
+    };
+    const storage::Layout layout = make_layout(input.model, input.run);
+    const Preflight plan = plan_work(input, layout, batch_of(0).tokens, false, listener);
+    Opened opened(input, plan, listener);
+    EvalSummary summary;
+    summary.step = opened.session().store().step();
+    double loss_sum = 0;
+    const auto start = std::chrono::steady_clock::now();
+    const auto next = [&](const WorkItem& item) -> std::optional<WorkItem> {
+      const uint64_t first = item.step + input.run.batch;
+      return first < data.windows() ? std::optional(batch_of(first)) : std::nullopt;
+    };
+    opened.session().run(batch_of(0), next, [&](const WorkItem& item, const StepReport& report) {
+      loss_sum += report.loss * double(report.tokens);
+      summary.tokens += report.tokens;
+      summary.windows += item.tokens.inputs.size() / input.run.seq;
+      listener.working("evaluating", double(summary.windows) / double(data.windows()));
+      return stop == 0;
+    });
+    summary.loss = loss_sum / double(summary.tokens);
+    summary.perplexity = std::exp(summary.loss);
+    summary.seconds = seconds_since(start);
+    return summary;
+  });
+}
+
+}  // namespace headrace::train

@@ -1,0 +1,34 @@
+// The output projection fused with softmax and cross entropy, streamed over the vocabulary: logits exist one
+// block of the vocabulary at a time, kept for the backward pass (like any activation) or computed again there.
+#pragma once
+
+#include <vector>
+
+#include "engine/train/model.h"
+#include "models/linear.h"
+
+namespace headrace::models {
+
+class CrossEntropyHead {
+ public:
+  // `weight` [vocabulary, n].
+  explicit CrossEntropyHead(stream::Parameter weight) : weight_(weight) {}
+
+  // Kept from forward() to backward().
+  struct Saved {
+    std::vector<Tensor> states;               // [tokens, 3] of each micro-batch
+    std::vector<std::vector<Tensor>> logits;  // [tokens, rows] of each block and micro-batch
+  };
+
+  // Adds the sums of the losses of the span's tokens to `loss_sums` [micro-batch].
+  Saved forward(Context& context, const train::MicroBatches& batch, train::Span span, const std::vector<Tensor>& x,
+                std::vector<double>& loss_sums) const;
+  // Gradient of the mean loss over all tokens of the batch with respect to x.
+  std::vector<Tensor> backward(Context& context, const train::MicroBatches& batch, train::Span span,
+                               const std::vector<Tensor>& x, const Saved& saved, bool recompute_logits) const;
+
+ private:
+  stream::Parameter weight_;
+};
+
+}  // namespace headrace::models

@@ -1,0 +1,36 @@
+// The linear layer y = x w^T + b. Its weight streams; its bias is part of the layer's bundle of vectors.
+#pragma once
+
+#include <vector>
+
+#include "engine/stream/context.h"
+
+namespace headrace::models {
+
+using stream::Context;
+using stream::Tensor;
+
+// Vectors of a bundle as float32, and their gradient.
+struct Vectors {
+  Tensor values;    // [1, elements]
+  Tensor gradient;  // likewise; entry kNoEntry in a forward pass
+};
+
+class Linear {
+ public:
+  // `bias`: first element of the bias in the bundle; negative: none.
+  Linear(stream::Parameter weight, int64_t bias) : weight_(weight), bias_(bias) {}
+
+  // y[i] = x[i] w^T + b for each micro-batch i: x [tokens, in], y [tokens, out].
+  std::vector<Tensor> forward(Context& context, const std::vector<Tensor>& x, const Vectors& vectors) const;
+  // Returns dx[i] = dy[i] w; adds dy^T x to the weight's gradient and dy's column sums to the bias's. `seq`: tokens
+  // of a sequence.
+  std::vector<Tensor> backward(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& dy,
+                               const Vectors& vectors, int64_t seq) const;
+
+ private:
+  stream::Parameter weight_;  // [out, in]
+  int64_t bias_;
+};
+
+}  // namespace headrace::models
