@@ -219,7 +219,7 @@ TEST_F(StoreCreateTest, FlippedBitsInAShardsStructureAreFound) {
 
 TEST_F(StoreCreateTest, PayloadsThatNobodyWroteReadAsZeros) {
   // More records than one transaction of the layout takes, so that pages are freed in between.
-  TensorSpec tensor{"many", 20000, 4, 1, 2, {{"plane", 4}}, {{"many", {20000, 4}, 0}}};
+  TensorSpec tensor{"many", 2500, 4, 1, 2, {{"plane", 4}}, {{"many", {2500, 4}, 0}}};
   const StoreConfig config{run_, {}, Layout({tensor}), "{}", "{}"};
   const auto io = make_block_io({});
   Store::create(
