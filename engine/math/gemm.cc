@@ -96,12 +96,24 @@ float* floats(std::span<std::byte> workspace, size_t least_bytes) {
   return reinterpret_cast<float*>(workspace.data());
 }
 
+// In parallel, calls body(panel, row) for each row of the packed operand, `columns` floats, in some panels.
+template <class Body>
+void for_each_row(const Panels& grid, Range panels, int64_t columns, const Body& body) {
+  const int64_t task_rows = std::max<int64_t>(1, kPackFloats / columns);
+  const int64_t tasks = (std::min(kPanel, grid.sequence) - 1) / task_rows + 1;  // a panel
+  parallel_for(tasks * panels.size(), [&](int64_t task) {
+    const int64_t panel = panels.first + task / tasks, first = task % tasks * task_rows;
+    for (int64_t row = first; row < std::min(grid.depth(panel), first + task_rows); row++) body(panel, row);
+  });
+}
+
 // c[:, columns] (+)= a[:, panels] b[panels, columns], where b is packed in strips from the first of the
 // panels on; `bias` (or null) is added after the grid's last panel.
 void multiply_piece(const Kernels& kernel, ConstMatrix a, const float* packed, const Panels& grid,
                     Range columns, Range panels, const float* bias, Matrix c, Accumulate accumulate) {
   const int64_t start = grid.first(panels.first), depth = grid.first(panels.last) - start;
-  const int64_t strips = (a.rows + kernel.tile_rows - 1) / kernel.tile_rows;
+  const int64_t width = round_up(columns.size(), kernel.tile_columns);
+  const int64_t strips = (a.rows - 1) / kernel.tile_rows + 1;
   const int64_t strip_products = columns.size() * depth * kernel.tile_rows;
   const Parts tasks{a.rows, (strips - 1) / std::max<int64_t>(1, kTaskProducts / strip_products) + 1};
   parallel_for(tasks.count, [&](int64_t task) {
@@ -110,8 +122,11 @@ void multiply_piece(const Kernels& kernel, ConstMatrix a, const float* packed, c
       const int64_t k = grid.first(panel);
       kernel.multiply_rows({
           .a = a.row_range(first, rows).column_range(k, grid.depth(panel)),
-          .strips = packed + (k - start) * kernel.tile_columns,
-          .strip_stride = depth * kernel.tile_columns,
+          .next_a = panel + 1 < panels.last
+                        ? a.row_range(first, rows).column_range(grid.first(panel + 1), 0)
+                        : a.row_range(first + rows, a.rows - first - rows).column_range(start, 0),
+          .strips = packed + (k - start) * width,
+          .strip_stride = grid.depth(panel) * kernel.tile_columns,
           .bias = bias != nullptr && panel == grid.count() - 1 ? bias + columns.first : nullptr,
           .c = c.row_range(first, rows).column_range(columns.first, columns.size()),
           .write = write_of(panel, accumulate),
@@ -129,13 +144,14 @@ void gemm_nt(ConstMatrix x, WeightView w, const float* bias, Matrix y, std::span
   const Kernels& kernel = kernels();
   const Panels grid{w.columns, w.columns};
   Pieces(w.columns, w.rows).for_each(grid, [&](Range columns, Range panels) {
-    const int64_t start = grid.first(panels.first), depth = grid.first(panels.last) - start;
-    const int64_t strips = (columns.size() - 1) / kernel.tile_columns + 1;
+    const int64_t start = grid.first(panels.first);
+    const int64_t width = round_up(columns.size(), kernel.tile_columns), strips = width / kernel.tile_columns;
     parallel_for(strips * panels.size(), [&](int64_t task) {
       const int64_t strip = task / panels.size(), panel = panels.first + task % panels.size();
-      const int64_t row = columns.first + strip * kernel.tile_columns, k = grid.first(panel);
-      kernel.pack_transposed(w, row, std::min(kernel.tile_columns, columns.last - row), k, grid.depth(panel),
-                             packed + (strip * depth + k - start) * kernel.tile_columns);
+      const int64_t row = columns.first + strip * kernel.tile_columns;
+      const int64_t k = grid.first(panel), depth = grid.depth(panel);
+      kernel.pack_transposed(w, row, std::min(kernel.tile_columns, columns.last - row), k, depth,
+                             packed + (k - start) * width + strip * depth * kernel.tile_columns);
     });
     multiply_piece(kernel, x, packed, grid, columns, panels, bias, y, Accumulate::kNo);
   });
@@ -150,13 +166,12 @@ void gemm_nn(ConstMatrix dy, WeightView w, Matrix dx, Accumulate accumulate, std
   const Kernels& kernel = kernels();
   const Panels grid{w.rows, w.rows};
   Pieces(w.rows, w.columns).for_each(grid, [&](Range columns, Range panels) {
-    const int64_t start = grid.first(panels.first), depth = grid.first(panels.last) - start;
-    const Parts tasks = Parts::of_at_most(depth, std::max<int64_t>(1, kPackFloats / columns.size()));
-    parallel_for(tasks.count, [&](int64_t task) {
-      for (int64_t k = tasks.first(task); k < tasks.first(task + 1); k++) {
-        kernel.pack_row(w, start + k, columns.first, columns.size(), packed + k * kernel.tile_columns,
-                        depth * kernel.tile_columns);
-      }
+    const int64_t start = grid.first(panels.first), width = round_up(columns.size(), kernel.tile_columns);
+    for_each_row(grid, panels, columns.size(), [&](int64_t panel, int64_t row) {
+      const int64_t k = grid.first(panel);
+      kernel.pack_row(w, k + row, columns.first, columns.size(),
+                      packed + (k - start) * width + row * kernel.tile_columns,
+                      grid.depth(panel) * kernel.tile_columns);
     });
     multiply_piece(kernel, dy, packed, grid, columns, panels, nullptr, dx, accumulate);
   });
@@ -173,15 +188,13 @@ void gemm_tn(ConstMatrix dy, ConstMatrix x, int64_t sequence, Matrix dw, Accumul
   const Kernels& kernel = kernels();
   const Panels grid{x.rows, sequence};
   Pieces(x.rows, dy.columns).for_each(grid, [&](Range rows, Range panels) {
-    const int64_t start = grid.first(panels.first), depth = grid.first(panels.last) - start;
     const Parts strips = Parts::of_at_most(rows.size(), kernel.tile_rows);
-    const int64_t strip_stride = depth * kernel.tile_rows;
-    const Parts packing = Parts::of_at_most(depth, std::max<int64_t>(1, kPackFloats / rows.size()));
-    parallel_for(packing.count, [&](int64_t task) {
-      for (int64_t k = packing.first(task); k < packing.first(task + 1); k++) {
-        kernel.pack_broadcast(dy.row(start + k) + rows.first, strips, packed + k * kernel.tile_rows,
-                              strip_stride);
-      }
+    const int64_t start = grid.first(panels.first), width = strips.count * kernel.tile_rows;
+    for_each_row(grid, panels, rows.size(), [&](int64_t panel, int64_t row) {
+      const int64_t k = grid.first(panel);
+      kernel.pack_broadcast(dy.row(k + row) + rows.first, strips,
+                            packed + (k - start) * width + row * kernel.tile_rows,
+                            grid.depth(panel) * kernel.tile_rows);
     });
     parallel_for((x.columns - 1) / kernel.tile_columns + 1, [&](int64_t task) {
       const int64_t column = task * kernel.tile_columns;
@@ -189,10 +202,14 @@ void gemm_tn(ConstMatrix dy, ConstMatrix x, int64_t sequence, Matrix dw, Accumul
       for (int64_t panel = panels.first; panel < panels.last; panel++) {
         const int64_t k = grid.first(panel);
         kernel.multiply_columns({
-            .strips = packed + (k - start) * kernel.tile_rows,
-            .strip_stride = strip_stride,
+            .strips = packed + (k - start) * width,
+            .strip_stride = grid.depth(panel) * kernel.tile_rows,
             .rows = strips,
             .b = x.row_range(k, grid.depth(panel)).column_range(column, columns),
+            .next_b = panel + 1 < panels.last
+                          ? x.row_range(grid.first(panel + 1), grid.depth(panel + 1)).column_range(column, 0)
+                          : x.row_range(start, column + columns < x.columns ? grid.depth(panels.first) : 0)
+                                .column_range(column + columns, 0),
             .c = dw.row_range(rows.first, rows.size()).column_range(column, columns),
             .write = write_of(panel, accumulate),
         });

@@ -76,28 +76,52 @@ HWY_INLINE void write_columns(const float* tile, int64_t rows, int64_t columns, 
   }
 }
 
+constexpr int64_t kTermsAhead = 16;  // that are on their way to the first-level cache
+constexpr int64_t kChunk = 16;       // terms between two rounds of prefetches
+constexpr int64_t kLine = 16;        // floats of a cache line
+
+// Cache lines that will be read after this tile: four a chunk, at line, line + near, line + far and
+// line + near + far; then `line` advances.
+struct Ahead {
+  const float* line;
+  int64_t near, far, advance;
+};
+
 // One register tile of one panel: for each output a chain of fused multiply-adds over k, from zero.
 template <int kRows, class Layout>
 HWY_NOINLINE void multiply_tile(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t depth,
-                                Write write, const float* bias, int64_t columns, float* HWY_RESTRICT c,
-                                int64_t c_stride) {
+                                Ahead ahead, Write write, const float* bias, int64_t columns,
+                                float* HWY_RESTRICT c, int64_t c_stride) {
   const D d;
   V left[kRows], right[kRows];
   HWY_UNROLL(16)
-  for (int r = 0; r < kRows; r++) {
-    left[r] = right[r] = hn::Zero(d);
-    hwy::Prefetch(c + r * c_stride);
-  }
-  for (int64_t k = 0; k < depth; k++) {
-    const V b_left = hn::Load(d, b), b_right = hn::Load(d, b + kLanes);
-    HWY_UNROLL(16)
-    for (int r = 0; r < kRows; r++) {
-      const V broadcast = hn::Set(d, a[r * Layout::kRowStep]);
-      left[r] = fused_multiply_add(broadcast, b_left, left[r]);
-      right[r] = fused_multiply_add(broadcast, b_right, right[r]);
+  for (int r = 0; r < kRows; r++) left[r] = right[r] = hn::Zero(d);
+  for (int64_t chunk = 0; chunk * kChunk < depth; chunk++) {
+    // Spread over the tile, because few lines can be on their way at once.
+    if (chunk < kRows) {
+      hwy::Prefetch(c + chunk * c_stride);
+      hwy::Prefetch(c + chunk * c_stride + kTileColumns - 1);
     }
-    a += Layout::kDepthStep;
-    b += kTileColumns;
+    hwy::Prefetch(ahead.line);
+    hwy::Prefetch(ahead.line + ahead.near);
+    hwy::Prefetch(ahead.line + ahead.far);
+    hwy::Prefetch(ahead.line + ahead.near + ahead.far);
+    ahead.line += ahead.advance;
+    const int64_t terms = std::min(kChunk, depth - chunk * kChunk);
+    for (int64_t k = 0; k < terms; k++) {
+      hwy::Prefetch(b + kTermsAhead * kTileColumns);
+      hwy::Prefetch(b + kTermsAhead * kTileColumns + kLanes);
+      if constexpr (Layout::kDepthStep > 1) hwy::Prefetch(a + kTermsAhead * Layout::kDepthStep);
+      const V b_left = hn::Load(d, b), b_right = hn::Load(d, b + kLanes);
+      HWY_UNROLL(16)
+      for (int r = 0; r < kRows; r++) {
+        const V broadcast = hn::Set(d, a[r * Layout::kRowStep]);
+        left[r] = fused_multiply_add(broadcast, b_left, left[r]);
+        right[r] = fused_multiply_add(broadcast, b_right, right[r]);
+      }
+      a += Layout::kDepthStep;
+      b += kTileColumns;
+    }
   }
   if (columns < kTileColumns) {
     HWY_ALIGN_MAX float tile[kRows * kTileColumns];
@@ -114,8 +138,8 @@ HWY_NOINLINE void multiply_tile(const float* HWY_RESTRICT a, const float* HWY_RE
 }
 
 // The kernel for each number of rows: row_kernels<Layout>[rows - 1].
-using TileFunction = void (*)(const float*, const float*, int64_t, Write, const float*, int64_t, float*,
-                              int64_t);
+using TileFunction = void (*)(const float*, const float*, int64_t, Ahead, Write, const float*, int64_t,
+                              float*, int64_t);
 template <class Layout, int... kRows>
 constexpr std::array<TileFunction, sizeof...(kRows)> tile_functions(std::integer_sequence<int, kRows...>) {
   return {&multiply_tile<kRows + 1, Layout>...};
@@ -134,10 +158,16 @@ void multiply_rows(const RowsTask& task) {
     for (int64_t r = 0; r < rows; r++) {
       std::memcpy(a + r * kPanel, task.a.row(first + r), sizeof(float) * depth);
     }
+    const ConstMatrix next =
+        part + 1 < parts.count ? task.a.row_range(first + rows, parts.size(part + 1)) : task.next_a;
     const float* strip = task.strips;
     for (int64_t j = 0; j < task.c.columns; j += kTileColumns, strip += task.strip_stride) {
+      const int64_t next_row = 4 * (j / kTileColumns);  // four rows a tile
+      const Ahead ahead = next_row < std::min<int64_t>(next.rows, kTileRows)
+                              ? Ahead{next.row(next_row), next.stride, 2 * next.stride, kLine}
+                              : Ahead{strip, 0, 0, 0};
       kTileFunctions<RowMajor>[rows - 1](
-          a, strip, depth, task.write, task.bias != nullptr ? task.bias + j : nullptr,
+          a, strip, depth, ahead, task.write, task.bias != nullptr ? task.bias + j : nullptr,
           std::min<int64_t>(kTileColumns, task.c.columns - j), task.c.row(first) + j, task.c.stride);
     }
   }
@@ -156,7 +186,11 @@ void multiply_columns(const ColumnsTask& task) {
     }
   }
   for (int64_t s = 0; s < task.rows.count; s++) {
-    kTileFunctions<DepthMajor>[task.rows.size(s) - 1](task.strips + s * task.strip_stride, b, depth,
+    const int64_t next_row = s * 2 * kPanel / kChunk;  // two rows a chunk
+    const Ahead ahead = next_row < task.next_b.rows ? Ahead{task.next_b.row(next_row), kTileColumns - 1,
+                                                            task.next_b.stride, 2 * task.next_b.stride}
+                                                    : Ahead{b, 0, 0, 0};
+    kTileFunctions<DepthMajor>[task.rows.size(s) - 1](task.strips + s * task.strip_stride, b, depth, ahead,
                                                       task.write, nullptr, columns,
                                                       task.c.row(task.rows.first(s)), task.c.stride);
   }
@@ -261,10 +295,13 @@ void pack_row(const WeightView& w, int64_t row, int64_t first_column, int64_t co
 }
 
 void pack_broadcast(const float* a, Parts rows, float* strips, int64_t strip_stride) {
-  for (int64_t s = 0; s < rows.count; s++) {
-    const int64_t first = rows.first(s), size = rows.size(s);
-    std::memcpy(strips + s * strip_stride, a + first, sizeof(float) * size);
+  // A copy of known size, for all but the last strip: what it takes too much belongs to the next one, since
+  // nearly equal parts have at least half of the most.
+  for (int64_t s = 0; s + 1 < rows.count; s++) {
+    std::memcpy(strips + s * strip_stride, a + rows.first(s), sizeof(float) * kTileRows);
   }
+  const int64_t last = rows.count - 1;
+  std::memcpy(strips + last * strip_stride, a + rows.first(last), sizeof(float) * rows.size(last));
 }
 
 const Kernels& target_kernels() {

@@ -31,6 +31,7 @@ struct Parts {
 // One panel of c (+)= a b (+ bias), b packed.
 struct RowsTask {
   ConstMatrix a;         // [rows, depth], depth <= kPanel
+  ConstMatrix next_a;    // what the thread will probably read next, or no rows: prefetched meanwhile
   const float* strips;   // b's panel in the first strip: [depth][tile_columns]
   int64_t strip_stride;  // floats from one strip to the next
   const float* bias;     // [columns of c], added after the panel, or null
@@ -44,6 +45,7 @@ struct ColumnsTask {
   int64_t strip_stride;  // floats from one strip to the next
   Parts rows;            // how all of a's columns are cut into strips
   ConstMatrix b;         // [depth, at most tile_columns], depth <= kPanel
+  ConstMatrix next_b;    // as next_a
   Matrix c;              // [rows.total, columns of b]
   Write write;
 };
