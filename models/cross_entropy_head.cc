@@ -57,8 +57,11 @@ CrossEntropyHead::Saved CrossEntropyHead::forward(Context& context, const train:
            }});
   for (size_t i = 0; i < x.size(); i++)
     context.compute({.reads = {saved.states[i]}}, [&](Workspace) {
-      loss_sums[span.first + i] =
-          math::cross_entropy_sum(states_of(context, saved.states[i]), batch.targets(span.first + i));
+      const std::span<const SoftmaxState> states = states_of(context, saved.states[i]);
+      const std::span<const int32_t> targets = batch.targets(span.first + i);
+      const size_t seq = size_t(batch.seq()), first = batch.first_sequence(span.first + i);
+      for (size_t t = 0; t < targets.size(); t += seq)
+        loss_sums[first + t / seq] = math::cross_entropy_sum(states.subspan(t, seq), targets.subspan(t, seq));
     });
   return saved;
 }

@@ -20,7 +20,8 @@ class CrossEntropyHead {
     std::vector<std::vector<Tensor>> logits;  // [tokens, rows] of each block and micro-batch
   };
 
-  // Adds the sums of the losses of the span's tokens to `loss_sums` [micro-batch].
+  // Sets the sums of the losses of the span's sequences in `loss_sums` [sequence of the batch]: sequence by
+  // sequence, so that they do not depend on micro-batches.
   Saved forward(Context& context, const train::MicroBatches& batch, train::Span span, const std::vector<Tensor>& x,
                 std::vector<double>& loss_sums) const;
   // Gradient of the mean loss over all tokens of the batch with respect to x.

@@ -120,7 +120,7 @@ class Gpt2 : public train::Model {
         if (keep) kept_.back().push_back(std::move(kept));
       }
     }
-    loss_sums_.assign(parts.count(), 0);
+    loss_sums_.assign(parts.sequences(), 0);
     for (size_t s = 0; s < spans.size(); s++) {
       const Vectors vectors{.values = context.load_vectors(final_norm_vectors_), .gradient = {}};
       Head head{.normed = final_norm_->forward(context, x[s], vectors), .saved = {}};
@@ -172,7 +172,7 @@ class Gpt2 : public train::Model {
   std::vector<std::vector<Gpt2Layer::Kept>> kept_;  // by layer
   std::vector<Head> heads_;
   std::vector<std::vector<Tensor>> streams_;  // output of the last layer
-  std::vector<double> loss_sums_;             // by micro-batch
+  std::vector<double> loss_sums_;             // by sequence
   double loss_ = 0;
 };
 

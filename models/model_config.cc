@@ -216,7 +216,7 @@ std::string read_config_file(const std::string& path) {
     throw Error(ErrorKind::kUsage,
                 fmt::format("cannot open the model's configuration {}: {}", path, system_text(errno)),
                 fmt::format("give --model a config.json, a folder that holds one, or one of {}",
-                            fmt::join(model_names(), ", ")));
+                            joined(model_names())));
   }
   std::string text;
   std::array<char, 4096> part{};

@@ -46,6 +46,8 @@ class MicroBatches {
   std::span<const int32_t> inputs(size_t index) const { return part(batch_.inputs, index); }
   std::span<const int32_t> targets(size_t index) const { return part(batch_.targets, index); }
   int64_t tokens(size_t index) const { return int64_t(inputs(index).size()); }
+  size_t sequences() const { return size_t(batch_.sequences()); }
+  size_t first_sequence(size_t index) const { return index * size_t(policy_.micro_batch); }
   int64_t seq() const { return int64_t(batch_.seq); }
   int64_t total_tokens() const { return int64_t(batch_.inputs.size()); }
 

@@ -88,7 +88,7 @@ std::string set_choice(std::string_view text, const std::vector<std::string>& ch
   if (found == choices.end()) {
     return fmt::format(
         "{} is not known; {}", quoted(text),
-        choices.size() <= 3 ? fmt::format("known: {}", fmt::join(choices, ", ")) : suggestion(text, choices));
+        choices.size() <= 3 ? fmt::format("known: {}", joined(choices)) : suggestion(text, choices));
   }
   index = static_cast<size_t>(found - choices.begin());
   return {};

@@ -22,7 +22,7 @@ using stream::Program;
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kProcessBytes = 40 * kMiB;  // code, libraries, threads' stacks, I/O rings, the catalog's map
+constexpr uint64_t kProcessBytes = 24 * kMiB;  // code, libraries, threads' stacks, I/O rings, the catalog's map
 constexpr uint64_t kBytesPerOperation = 2048;  // of two programs and their plans
 constexpr uint64_t kBytesPerBlock = 1024;
 constexpr uint64_t kBytesPerChecksum = 48;     // both slots, and the commit that carries them
