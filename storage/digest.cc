@@ -1,178 +1,118 @@
 #include "storage/digest.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <exception>
-#include <functional>
-#include <mutex>
+#include <map>
 #include <vector>
 
 #include "storage/aligned_memory.h"
-#include "storage/checksum.h"
 #include "storage/error.h"
 #include "storage/hasher.h"
 
 namespace headrace::storage {
 namespace {
 
-constexpr uint64_t kDigestVersion = 1;
-constexpr uint64_t kMaxBuffers = 8;
+constexpr uint64_t kBatchBytes = 32 << 20;  // read at once, unless one block is larger
 
-struct PlaneOfBlock {
-  BlockId block = 0;
-  uint32_t plane = 0;
+// The hash of one named tensor: a stream for each plane, so that the cut into blocks does not show.
+struct PartHash {
+  const TensorPart* part = nullptr;
+  std::vector<Hasher> planes;
 };
 
-// Reads planes in a given order, several in flight, and hands each over in that order.
-class PlaneReader final : public IoListener {
+class Digest {
  public:
-  PlaneReader(const Store& store, BlockIo& io, uint64_t memory_bytes) : store_(store), io_(io) {
-    for (const BlockLayout& block : store.layout().blocks()) {
-      for (const PlaneExtent& plane : block.planes)
-        buffer_bytes_ = std::max(buffer_bytes_, plane.padded_bytes);
-    }
-    buffers_ = std::clamp<uint64_t>(memory_bytes / buffer_bytes_, 2, kMaxBuffers);
-    memory_ = AlignedMemory(buffers_ * buffer_bytes_);
-  }
-
-  using Visit = std::function<void(const PlaneOfBlock&, std::span<const std::byte>)>;
-  void read(std::span<const PlaneOfBlock> order, const Visit& visit) {
-    arrived_.assign(order.size(), 0);
-    size_t begun = 0, done = 0;
-    std::exception_ptr failed;
-    for (; done < order.size() && !failed; done++) {
-      for (; begun < order.size() && begun < done + buffers_; begun++) begin(order[begun], begun);
-      failed = wait(done);
-      if (failed) break;
-      try {
-        take(order[done], done, visit);
-      } catch (...) {
-        failed = std::current_exception();
+  explicit Digest(const Store& store) : store_(store) {
+    for (const TensorSpec& tensor : store.layout().tensors()) {
+      auto& parts = hashes_.emplace_back();
+      for (const TensorPart& part : tensor.parts) {
+        parts.push_back({&part, std::vector<Hasher>(tensor.planes.size())});
       }
     }
-    for (size_t i = done; i < begun; i++) wait(i);  // their memory must outlive them
-    if (failed) std::rethrow_exception(failed);
   }
 
-  void io_done(uint64_t tag, std::exception_ptr error) override {
-    const std::lock_guard lock(mutex_);
-    if (error && !error_) error_ = error;
-    arrived_[tag] = 1;
-    changed_.notify_all();
+  // The planes of a block, as read; blocks of a tensor come in order.
+  void add(const BlockLayout& block, const std::byte* data) {
+    const TensorSpec& tensor = store_.layout().tensor(block.tensor);
+    const uint64_t first = block.first_row * tensor.columns;
+    const uint64_t last = first + block.elements;
+    for (PartHash& hash : hashes_[block.tensor]) {
+      const uint64_t part_first = hash.part->first_element;
+      const uint64_t from = std::max(first, part_first);
+      const uint64_t to = std::min(last, part_first + elements(*hash.part));
+      if (from >= to) continue;
+      for (size_t p = 0; p < tensor.planes.size(); ++p) {
+        const uint64_t size = tensor.planes[p].element_bytes;
+        hash.planes[p].add({data + block.planes[p].offset + (from - first) * size, (to - from) * size});
+      }
+    }
+  }
+
+  std::string finish() const {
+    std::map<std::string, std::string> by_name;  // the order of the table does not count either
+    for (size_t t = 0; t < hashes_.size(); ++t) {
+      const TensorSpec& tensor = store_.layout().tensors()[t];
+      for (const PartHash& hash : hashes_[t]) {
+        Hasher all;
+        all.add_number(hash.part->shape.size());
+        for (const uint64_t length : hash.part->shape) all.add_number(length);
+        for (size_t p = 0; p < tensor.planes.size(); ++p) {
+          all.add_text(tensor.planes[p].name);
+          all.add_number(tensor.planes[p].element_bytes);
+          all.add_text(hash.planes[p].hex());
+        }
+        by_name[hash.part->name] = all.hex();
+      }
+    }
+    Hasher run;
+    run.add_text("headrace digest 1");
+    run.add_number(store_.step());
+    for (const auto& [name, hash] : by_name) {
+      run.add_text(name);
+      run.add_text(hash);
+    }
+    return run.hex();
   }
 
  private:
-  std::byte* buffer(size_t index) const { return memory_.data() + index % buffers_ * buffer_bytes_; }
-
-  void begin(const PlaneOfBlock& plane, size_t index) {
-    IoRequest request = store_.read_request(plane.block, {plane.plane, plane.plane + 1}, buffer(index));
-    request.listener = this;
-    request.tag = index;
-    io_.submit({&request, 1});
-  }
-  std::exception_ptr wait(size_t index) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return arrived_[index] != 0; });
-    return error_;
-  }
-  void take(const PlaneOfBlock& plane, size_t index, const Visit& visit) const {
-    const PlaneRange range{plane.plane, plane.plane + 1};
-    const PlaneExtent& extent = store_.layout().block(plane.block).planes[plane.plane];
-    store_.verify(plane.block, range, buffer(index), 0, extent.chunks);
-    visit(plane, {buffer(index), extent.bytes});
+  static uint64_t elements(const TensorPart& part) {
+    uint64_t count = 1;
+    for (const uint64_t length : part.shape) count *= length;
+    return count;
   }
 
   const Store& store_;
-  BlockIo& io_;
-  uint64_t buffer_bytes_ = kPlaneAlignment, buffers_ = 2;
-  AlignedMemory memory_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<char> arrived_;
-  std::exception_ptr error_;
+  std::vector<std::vector<PartHash>> hashes_;  // by tensor
 };
-
-struct NamedPart {
-  TensorId tensor = 0;
-  const TensorPart* part = nullptr;
-  uint64_t end_element = 0;
-};
-
-std::vector<NamedPart> parts_by_name(const Layout& layout) {
-  std::vector<NamedPart> parts;
-  for (TensorId id = 0; id < layout.tensors().size(); id++) {
-    for (const TensorPart& part : layout.tensor(id).parts) {
-      uint64_t elements = 1;
-      for (uint64_t size : part.shape) elements *= size;
-      parts.push_back({id, &part, part.first_element + elements});
-    }
-  }
-  std::sort(parts.begin(), parts.end(),
-            [](const NamedPart& a, const NamedPart& b) { return a.part->name < b.part->name; });
-  return parts;
-}
-
-// The blocks that hold elements of the part, in order.
-std::vector<BlockId> blocks_of(const Layout& layout, const NamedPart& part) {
-  std::vector<BlockId> blocks;
-  const uint64_t columns = layout.tensor(part.tensor).columns;
-  const BlockId first = layout.first_block(part.tensor);
-  for (BlockId id = first; id < first + layout.block_count(part.tensor); id++) {
-    const uint64_t begin = layout.block(id).first_row * columns;
-    if (begin < part.end_element && begin + layout.block(id).elements > part.part->first_element) {
-      blocks.push_back(id);
-    }
-  }
-  return blocks;
-}
-
-void add_part(Hasher& hasher, const Layout& layout, const NamedPart& part, PlaneReader& reader) {
-  const TensorSpec& tensor = layout.tensor(part.tensor);
-  hasher.add_text(part.part->name);
-  hasher.add_number(part.part->shape.size());
-  for (uint64_t size : part.part->shape) hasher.add_number(size);
-  hasher.add_number(tensor.planes.size());
-  std::vector<PlaneOfBlock> order;
-  const std::vector<BlockId> blocks = blocks_of(layout, part);
-  for (uint32_t plane = 0; plane < tensor.planes.size(); plane++) {
-    for (BlockId block : blocks) order.push_back({block, plane});
-  }
-  uint32_t described = 0;  // planes whose name went in
-  reader.read(order, [&](const PlaneOfBlock& at, std::span<const std::byte> bytes) {
-    const Plane& plane = tensor.planes[at.plane];
-    if (at.plane == described) {
-      hasher.add_text(plane.name);
-      hasher.add_number(plane.element_bytes);
-      described++;
-    }
-    const BlockLayout& block = layout.block(at.block);
-    const uint64_t begin = block.first_row * tensor.columns;
-    const uint64_t from = std::max(begin, part.part->first_element) - begin;
-    const uint64_t to = std::min(begin + block.elements, part.end_element) - begin;
-    hasher.add(bytes.subspan(from * plane.element_bytes, (to - from) * plane.element_bytes));
-  });
-}
 
 }  // namespace
 
-std::string digest(const Store& store, BlockIo& io, uint64_t memory_bytes) {
-  const std::vector<NamedPart> parts = parts_by_name(store.layout());
-  PlaneReader reader(store, io, memory_bytes);
-  Hasher hasher;
-  hasher.add_number(kDigestVersion);
-  hasher.add_number(store.step());
-  hasher.add_number(parts.size());
-  for (const NamedPart& part : parts) add_part(hasher, store.layout(), part, reader);
-  return hasher.hex();
-}
-
-void verify_all(const Store& store, BlockIo& io, uint64_t memory_bytes) {
-  PlaneReader reader(store, io, memory_bytes);
-  std::vector<PlaneOfBlock> order;
-  for (const BlockLayout& block : store.layout().blocks()) {
-    for (uint32_t plane = 0; plane < block.planes.size(); plane++) order.push_back({block.id, plane});
+std::string digest(const Store& store, BlockIo& io, const std::function<void(double)>& progress) {
+  const auto blocks = store.layout().blocks();
+  uint64_t largest = 0;
+  for (const BlockLayout& block : blocks) largest = std::max(largest, block.payload_bytes);
+  const AlignedMemory memory(std::max(largest, std::min(kBatchBytes, store.layout().payload_bytes())));
+  Digest result(store);
+  for (size_t first = 0; first < blocks.size();) {
+    std::vector<IoRequest> requests;
+    uint64_t used = 0;
+    size_t last = first;
+    for (; last < blocks.size() && used + blocks[last].payload_bytes <= memory.size(); ++last) {
+      const PlaneRange all{0, static_cast<uint32_t>(blocks[last].planes.size())};
+      requests.push_back(store.read_request(blocks[last].id, all, memory.data() + used));
+      used += blocks[last].payload_bytes;
+    }
+    transfer_and_wait(io, requests);
+    used = 0;
+    for (size_t b = first; b < last; ++b) {
+      const PlaneRange all{0, static_cast<uint32_t>(blocks[b].planes.size())};
+      store.verify(blocks[b].id, all, memory.data() + used, 0, blocks[b].chunks);
+      result.add(blocks[b], memory.data() + used);
+      used += blocks[b].payload_bytes;
+    }
+    first = last;
+    if (progress) progress(static_cast<double>(first) / static_cast<double>(blocks.size()));
   }
-  reader.read(order, [](const PlaneOfBlock&, std::span<const std::byte>) {});
+  return result.finish();
 }
 
 }  // namespace headrace::storage

@@ -24,7 +24,7 @@ void SpillFile::reserve(uint64_t bytes) {
       require_space(space_by_file_system({&wanted, 1}));
     }
   } catch (const IoError& error) {
-    throw Error(ErrorKind::kRefused,
+    throw Error(error.kind(),
                 fmt::format("cannot reserve {} in {} for what does not fit in memory: {}", format_size(bytes),
                             directory_, system_text(error.error_number())),
                 "Free space there, or give more with --memory");

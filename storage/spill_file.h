@@ -16,7 +16,7 @@ namespace headrace::storage {
 
 class SpillFile {
  public:
-  // `drive`: as the shard in this directory has (IoFile::drive).
+  // `drive`: as the shard in this directory has: drive_number(store.shard_paths(), shard) of store_shards.h.
   SpillFile(const std::string& directory, uint32_t drive, BlockIo& io);
 
   // Makes room for extents within [0, bytes), so that no write finds the disk full. May be called again with

@@ -8,10 +8,10 @@
 #include <atomic>
 #include <filesystem>
 
-#include "storage/digest.h"
 #include "storage/file.h"
 #include "storage/shard.h"
 #include "storage/store.h"
+#include "storage/verify.h"
 #include "tests/support/child_process.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/faulty_io.h"

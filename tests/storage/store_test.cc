@@ -7,6 +7,7 @@
 
 #include "storage/digest.h"
 #include "storage/file.h"
+#include "storage/verify.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/faulty_io.h"
 #include "tests/support/store_content.h"
