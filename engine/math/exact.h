@@ -19,8 +19,10 @@ inline double exact_log(double x) {
   const int64_t exponent = (bits - 0x3fe6a09e667f3bcd) >> 52;
   const double y = std::bit_cast<double>(bits - exponent * (int64_t{1} << 52));
   const double z = (y - 1) / (y + 1), square = z * z;
+  constexpr double kSeries[] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
+                                1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3};
   double series = 0;
-  for (int term = 23; term >= 3; term -= 2) series = (series + 1.0 / term) * square;
+  for (const double term : kSeries) series = (series + term) * square;
   return static_cast<double>(exponent) * 0.69314718055994530942 + 2 * (z + z * series);
 }
 
@@ -34,10 +36,14 @@ inline SineCosine exact_sine_cosine(uint32_t turns) {
   const uint32_t quarter = (turns + (uint32_t{1} << 29)) >> 30;
   const auto rest = static_cast<int32_t>(turns - (quarter << 30));
   const double x = static_cast<double>(rest) * (6.28318530717958647693 / 4294967296.0), square = x * x;
+  constexpr double kSine[] = {1.0 / 272, 1.0 / 210, 1.0 / 156, 1.0 / 110,
+                              1.0 / 72,  1.0 / 42,  1.0 / 20,  1.0 / 6};
+  constexpr double kCosine[] = {1.0 / 240, 1.0 / 182, 1.0 / 132, 1.0 / 90,
+                                1.0 / 56,  1.0 / 30,  1.0 / 12,  1.0 / 2};
   double sine = 0, cosine = 0;
-  for (int term = 16; term >= 2; term -= 2) {
-    sine = (1 - sine) * (square / (term * (term + 1)));
-    cosine = (1 - cosine) * (square / (term * (term - 1)));
+  for (int i = 0; i < 8; i++) {
+    sine = (1 - sine) * (square * kSine[i]);
+    cosine = (1 - cosine) * (square * kCosine[i]);
   }
   sine = x - x * sine;
   cosine = 1 - cosine;
