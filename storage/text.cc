@@ -162,7 +162,13 @@ std::string nearest_name(std::string_view name, std::span<const std::string> can
 std::string suggestion(std::string_view name, std::span<const std::string> candidates) {
   const std::string near = nearest_name(name, candidates);
   if (!near.empty()) return fmt::format("did you mean '{}'?", near);
-  return fmt::format("known: {}", fmt::join(candidates, ", "));
+  return "known: " + joined(candidates);
+}
+
+std::string joined(std::span<const std::string> names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
 }
 
 std::string printable(std::string_view text, size_t limit) {

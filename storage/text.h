@@ -34,6 +34,9 @@ std::string nearest_name(std::string_view name, std::span<const std::string> can
 // "did you mean 'batch'?" where there is a near name, else "known: a, b, c". A sentence without full stop.
 std::string suggestion(std::string_view name, std::span<const std::string> candidates);
 
+// "a, b, c".
+std::string joined(std::span<const std::string> names);
+
 // The text with control characters and other bytes that a terminal could act on written as \xNN, cut to
 // `limit` bytes: for showing input in messages.
 std::string printable(std::string_view text, size_t limit = 200);

@@ -12,7 +12,6 @@
 #include "models/model_config.h"
 #include "storage/error.h"
 #include "storage/text.h"
-#include "tools/command_line.h"
 
 namespace headrace::tools {
 namespace {
@@ -261,6 +260,17 @@ void apply_config(const std::vector<ConfigEntry>& entries, TrainRequest& request
   }
 }
 
+void apply_options(const std::vector<GivenOption>& options, TrainRequest& request) {
+  const auto is_list = [](const GivenOption& option) { return option.name == "shard-dir"; };
+  if (std::any_of(options.begin(), options.end(), is_list)) request.session.shard_dirs.clear();
+  for (const GivenOption& option : options) {
+    if (option.name == "config") continue;
+    const TrainOption* known = find_option(option.name);
+    HEADRACE_CHECK(known != nullptr, option.name);
+    set(*known, option.text, "--" + option.name, request);
+  }
+}
+
 TrainArguments parse_train_arguments(const std::vector<std::string>& arguments) {
   const Arguments parsed = parse_arguments(train_spec(), arguments);
   TrainArguments result;
@@ -269,15 +279,7 @@ TrainArguments parse_train_arguments(const std::vector<std::string>& arguments) 
   for (const GivenOption& option : parsed.options) {
     if (option.name == "config") apply_config(read_config_file(option.text), result.request);
   }
-  for (const GivenOption& option : parsed.options) {
-    if (option.name == "shard-dir") result.request.session.shard_dirs.clear();  // not added to the file's
-  }
-  for (const GivenOption& option : parsed.options) {
-    if (option.name == "config") continue;
-    const TrainOption* known = find_option(option.name);
-    HEADRACE_CHECK(known != nullptr, option.name);
-    set(*known, option.text, "--" + option.name, result.request);
-  }
+  apply_options(parsed.options, result.request);
   result.request.session.run_dir = parsed.positional;
   return result;
 }
@@ -290,7 +292,7 @@ void complete_for_new_run(TrainRequest& request, uint64_t available_bytes) {
   if (!request.given.contains("model")) {
     throw Error(ErrorKind::kUsage, "a new run was not told which model to train",
                 fmt::format("say it with --model M: one of {}, a config.json, or a folder that holds one",
-                            fmt::join(models::model_names(), ", ")));
+                            joined(models::model_names())));
   }
   if (!request.given.contains("min-lr")) run.min_lr = run.lr / 10;
   if (run.schedule_steps == 0) run.schedule_steps = request.session.steps;

@@ -9,6 +9,7 @@
 
 #include "engine/train/option_entry.h"
 #include "engine/train/options.h"
+#include "tools/command_line.h"
 #include "tools/config_file.h"
 
 namespace headrace::tools {
@@ -36,6 +37,8 @@ struct TrainArguments {
 // Command line and configuration file; nothing is filled in yet.
 TrainArguments parse_train_arguments(const std::vector<std::string>& arguments);
 
+// Applies options of a command line; lists replace what is there.
+void apply_options(const std::vector<GivenOption>& options, TrainRequest& request);
 // Applies the entries of a configuration file.
 void apply_config(const std::vector<ConfigEntry>& entries, TrainRequest& request);
 

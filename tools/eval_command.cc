@@ -1,0 +1,89 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "engine/train/text_data.h"
+#include "engine/train/trainer.h"
+#include "models/model_config.h"
+#include "storage/error.h"
+#include "storage/store.h"
+#include "storage/text.h"
+#include "tools/command_line.h"
+#include "tools/commands.h"
+#include "tools/memory_limit.h"
+#include "tools/options.h"
+#include "tools/progress.h"
+#include "tools/run_input.h"
+#include "tools/signals.h"
+
+namespace headrace::tools {
+namespace {
+
+bool belongs_to_eval(const std::string& name) {
+  return name == "data" || name == "memory" || name == "threads" || name == "io" || name == "shard-dir" ||
+         name == "json" || name == "quiet";
+}
+
+CommandSpec eval_spec() {
+  CommandSpec spec;
+  spec.name = "eval";
+  spec.description = "Evaluates a run on a text: loss and perplexity over all its windows.";
+  spec.positional = "RUN";
+  spec.positional_help = "the directory of the run";
+  for (const TrainOption& option : train_options()) {
+    if (!belongs_to_eval(option.entry.name)) continue;
+    const std::string help = option.entry.name == "data" ? "the text to evaluate on" : option.entry.help;
+    spec.options.push_back({option.entry.name, option.entry.metavar, help,
+                            option.entry.type == train::OptionType::kTextList, false, "Options"});
+  }
+  return spec;
+}
+
+std::string result_text(const train::EvalSummary& s, bool json) {
+  if (!json) {
+    return fmt::format("step {}: loss {:.6f}, perplexity {:.4f} over {} tokens in {} windows ({})\n", s.step,
+                       s.loss, s.perplexity, s.tokens, s.windows, format_duration(s.seconds));
+  }
+  nlohmann::ordered_json object;
+  object["step"] = s.step;
+  object["loss"] = s.loss;
+  object["perplexity"] = s.perplexity;
+  object["tokens"] = s.tokens;
+  object["windows"] = s.windows;
+  object["seconds"] = s.seconds;
+  return object.dump() + "\n";
+}
+
+}  // namespace
+
+void run_eval(const std::vector<std::string>& arguments) {
+  const Arguments parsed = parse_arguments(eval_spec(), arguments);
+  if (!parsed.help.empty()) return print_result(parsed.help);
+  const std::string& run_dir = parsed.positional;
+  TrainRequest request = parse_train_arguments({run_dir}).request;
+  apply_options(parsed.options, request);
+  request.session.eval_data = request.run.data;
+  if (request.session.eval_data.empty()) {
+    throw Error(ErrorKind::kUsage, "no text to evaluate on was named", "name one with --data FILE");
+  }
+  if (!storage::Store::exists(run_dir)) {
+    throw Error(ErrorKind::kUsage, fmt::format("{} holds no run", run_dir),
+                "name the directory that headrace train made");
+  }
+  request.run = read_run_config(run_dir);
+  if (request.session.memory_bytes == 0) request.session.memory_bytes = available_memory().bytes / 4 * 3;
+  const models::ModelConfig config = models::load_model(request.run.model);
+
+  std::atomic<int>& stop = watch_for_stop();
+  Progress progress({request.json, request.quiet, terminal_style()}, 0, stop);
+  const RunInput run = make_run_input(request.run, request.session, config);
+  const train::EvalSummary summary = train::evaluate(run.input, progress, stop);
+  progress.clear();
+  if (stop != 0) {
+    throw Error(ErrorKind::kFailed, "the evaluation was stopped before its end",
+                "start it again; the run is unchanged");
+  }
+  progress.finish(result_text(summary, request.json));
+}
+
+}  // namespace headrace::tools

@@ -1,0 +1,69 @@
+#include <filesystem>
+
+#include "engine/train/run_options.h"
+#include "engine/train/text_data.h"
+#include "engine/train/trainer.h"
+#include "models/model_config.h"
+#include "storage/store.h"
+#include "tools/commands.h"
+#include "tools/memory_limit.h"
+#include "tools/options.h"
+#include "tools/progress.h"
+#include "tools/run_input.h"
+#include "tools/signals.h"
+
+namespace headrace::tools {
+namespace {
+
+bool has_config(const std::string& run_dir) {
+  std::error_code ignored;
+  return std::filesystem::exists(train::run_config_path(run_dir), ignored);
+}
+
+void complete(TrainRequest& request) {
+  const uint64_t available = request.session.memory_bytes != 0 ? 0 : available_memory().bytes;
+  const std::string& run_dir = request.session.run_dir;
+  // A creation that was killed between its catalog and config.toml leaves a whole run without that file: the
+  // request is then completed as if the run were new, and what the catalog keeps must agree with it.
+  if (storage::Store::exists(run_dir) && has_config(run_dir)) {
+    complete_for_existing_run(request, read_run_config(run_dir), available);
+  } else {
+    complete_for_new_run(request, available);
+  }
+}
+
+// The data are those that the run was made with, or from now on those of the run.
+void settle_data(TrainRequest& request, const models::ModelConfig& config) {
+  train::RunOptions& run = request.run;
+  const train::TextData data({run.data, run.seq, run.batch, run.seed, config.gpt2.vocab_size});
+  if (run.data_fingerprint.empty()) {
+    run.data_fingerprint = data.fingerprint();
+  } else {
+    data.expect_fingerprint(run.data_fingerprint);
+  }
+  if (!request.session.eval_data.empty()) {
+    train::TextData({request.session.eval_data, run.seq, run.batch, run.seed, config.gpt2.vocab_size});
+  }
+}
+
+}  // namespace
+
+void run_train(const std::vector<std::string>& arguments) {
+  TrainArguments parsed = parse_train_arguments(arguments);
+  if (!parsed.help.empty()) return print_result(parsed.help);
+  TrainRequest& request = parsed.request;
+  complete(request);
+  const models::ModelConfig config = models::load_model(request.run.model);
+  settle_data(request, config);
+
+  std::atomic<int>& stop = watch_for_stop();
+  Progress progress({request.json, request.quiet, terminal_style()}, request.session.steps, stop);
+  for (const std::string& note : config.notes) progress.narrate(note);
+  const RunInput run = make_run_input(request.run, request.session, config);
+  const train::TrainSummary summary = train::train(run.input, progress, stop);
+  if (!has_config(request.session.run_dir)) train::write_run_config(request.session.run_dir, request.run);
+  progress.clear();
+  progress.finish(request.json ? summary_json(summary) + "\n" : render_summary(summary));
+}
+
+}  // namespace headrace::tools
