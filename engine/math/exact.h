@@ -8,12 +8,8 @@
 
 namespace headrace::math {
 
-// Natural logarithm of a normal positive number, to about 1e-16 relative to the larger of 1 and the result;
-// infinity for infinity, NaN for what is no such number.
-inline double exact_log(double x) {
-  constexpr auto kLimits = std::numeric_limits<double>();
-  if (!(x >= kLimits.min())) return kLimits.quiet_NaN();
-  if (x > kLimits.max()) return x;
+// Natural logarithm of a normal positive number, to about 1e-16 relative to the larger of 1 and the result.
+inline double exact_log_normal(double x) {
   // x = 2^exponent y with y in [sqrt(1/2), sqrt(2)); log y = 2 artanh(z) with z = (y - 1) / (y + 1).
   const auto bits = std::bit_cast<int64_t>(x);
   const int64_t exponent = (bits - 0x3fe6a09e667f3bcd) >> 52;
@@ -24,6 +20,13 @@ inline double exact_log(double x) {
   double series = 0;
   for (const double term : kSeries) series = (series + term) * square;
   return static_cast<double>(exponent) * 0.69314718055994530942 + 2 * (z + z * series);
+}
+
+// The same; infinity for infinity, NaN for what is no normal positive number.
+inline double exact_log(double x) {
+  constexpr auto kLimits = std::numeric_limits<double>();
+  if (!(x >= kLimits.min())) return kLimits.quiet_NaN();
+  return x > kLimits.max() ? x : exact_log_normal(x);
 }
 
 struct SineCosine {
@@ -47,16 +50,11 @@ inline SineCosine exact_sine_cosine(uint32_t turns) {
   }
   sine = x - x * sine;
   cosine = 1 - cosine;
-  switch (quarter & 3) {
-    case 0:
-      return {sine, cosine};
-    case 1:
-      return {cosine, -sine};
-    case 2:
-      return {-sine, -cosine};
-    default:
-      return {-cosine, sine};
-  }
+  // Without branches, for loops over it to be vectorized.
+  const bool odd = (quarter & 1) != 0;
+  const double sine_sign = 1 - static_cast<double>(static_cast<int32_t>(quarter & 2));
+  const double cosine_sign = 1 - static_cast<double>(static_cast<int32_t>((quarter + 1) & 2));
+  return {(odd ? cosine : sine) * sine_sign, (odd ? sine : cosine) * cosine_sign};
 }
 
 }  // namespace headrace::math

@@ -1,14 +1,61 @@
 #include "engine/math/random.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
 #include "engine/math/exact.h"
 #include "engine/math/parallel.h"
+#include "engine/math/targets.h"
 #include "storage/error.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/math/random.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#ifndef HEADRACE_NORMAL_BATCH
+#define HEADRACE_NORMAL_BATCH
+namespace headrace::math {
+constexpr int kBatch = 64;
+struct NormalBatch {
+  uint32_t bits[kBatch];
+  double values[kBatch];
+};
+}  // namespace headrace::math
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace headrace::math::HWY_NAMESPACE {
+
+// Plain loops, which the compiler vectorizes for each target; without multiply-adds they round alike on all.
+HWY_NOINLINE void normals(NormalBatch& batch) {
+  constexpr int kPairs = kBatch / 2;
+  HWY_ALIGN_MAX double radius[kPairs];
+  SineCosine angle[kPairs];
+  for (int pair = 0; pair < kPairs; pair++) {
+    const double uniform = (static_cast<double>(batch.bits[2 * pair]) + 1) / 4294967296.0;  // in (0, 1]
+    radius[pair] = -2 * exact_log_normal(uniform);
+  }
+  const hwy::HWY_NAMESPACE::CappedTag<double, kPairs> d;
+  for (size_t pair = 0; pair < kPairs; pair += MaxLanes(d)) {
+    Store(Sqrt(Load(d, radius + pair)), d, radius + pair);  // the C library's would stop the loop for errno
+  }
+  for (int pair = 0; pair < kPairs; pair++) angle[pair] = exact_sine_cosine(batch.bits[2 * pair + 1]);
+  for (int pair = 0; pair < kPairs; pair++) {
+    batch.values[2 * pair] = radius[pair] * angle[pair].cosine;
+    batch.values[2 * pair + 1] = radius[pair] * angle[pair].sine;
+  }
+}
+
+}  // namespace headrace::math::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace headrace::math {
 namespace {
+
+HWY_EXPORT(normals);
 
 constexpr int64_t kTaskValues = 16 * 1024;
 constexpr int kFeistelRounds = 8;
@@ -18,19 +65,6 @@ PhiloxCounter block_of(uint64_t seed, uint64_t stream, uint64_t index) {
   return philox4x32_10({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
                         static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32)},
                        {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-}
-
-// The four variates of a block, two of each pair of its words.
-std::array<double, 4> normals_of(const PhiloxCounter& words) {
-  std::array<double, 4> result;
-  for (size_t pair = 0; pair < 4; pair += 2) {
-    const double uniform = (static_cast<double>(words[pair]) + 1) / 4294967296.0;  // in (0, 1]
-    const double radius = std::sqrt(-2 * exact_log(uniform));
-    const SineCosine angle = exact_sine_cosine(words[pair + 1]);
-    result[pair] = radius * angle.cosine;
-    result[pair + 1] = radius * angle.sine;
-  }
-  return result;
 }
 
 }  // namespace
@@ -53,12 +87,21 @@ uint32_t random_bits(uint64_t seed, uint64_t stream, uint64_t index) {
 void fill_normal(uint64_t seed, uint64_t stream, uint64_t first_index, int64_t n, float mean, float deviation,
                  float* out) {
   parallel_blocks(n, kTaskValues, [&](int64_t first, int64_t last) {
-    std::array<double, 4> values;
-    for (int64_t i = first; i < last; i++) {
+    for (int64_t i = first; i < last;) {
       const uint64_t index = first_index + static_cast<uint64_t>(i);
-      if (i == first || index % 4 == 0) values = normals_of(block_of(seed, stream, index));
-      out[i] =
-          static_cast<float>(static_cast<double>(mean) + static_cast<double>(deviation) * values[index % 4]);
+      NormalBatch batch;
+      for (uint64_t block = 0; block < kBatch / 4; block++) {
+        const PhiloxCounter words = block_of(seed, stream, index / 4 * 4 + 4 * block);
+        std::copy(words.begin(), words.end(), batch.bits + 4 * block);
+      }
+      HWY_DYNAMIC_DISPATCH(normals)(batch);
+      const auto skipped = static_cast<int64_t>(index % 4);
+      const int64_t count = std::min<int64_t>(last - i, kBatch - skipped);
+      for (int64_t j = 0; j < count; j++) {
+        out[i + j] = static_cast<float>(static_cast<double>(mean) +
+                                        static_cast<double>(deviation) * batch.values[skipped + j]);
+      }
+      i += count;
     }
   });
 }
@@ -87,3 +130,4 @@ uint64_t permuted(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index) {
 }
 
 }  // namespace headrace::math
+#endif  // HWY_ONCE

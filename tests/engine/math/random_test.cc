@@ -48,6 +48,14 @@ TEST(FillNormal, ValuesDoNotDependOnHowTheRangeIsCut) {
   }
 }
 
+TEST(FillNormal, HasTheSameBitsForAnyThreadsAndTarget) {
+  testing::expect_same_bits_everywhere([] {
+    std::vector<float> values(50001);
+    fill_normal(3, 1, 2, std::ssize(values), 0, 1, values.data());
+    return values;
+  });
+}
+
 TEST(FillNormal, HasTheMomentsOfANormal) {
   constexpr int64_t kCount = 1 << 20;
   std::vector<float> values(kCount);
