@@ -153,7 +153,7 @@ void Context::compute(const Work& work, const std::function<void(Workspace)>& ru
   guarded([&] {
     streamer_->acquire(op.index, false);
     streamer_->clock().computing(+1);
-    run(workspace_of(op));
+    if (options_.mathematics) run(workspace_of(op));
     streamer_->clock().computing(-1);
     streamer_->complete(op.index, 0);
   });
@@ -291,7 +291,8 @@ void Context::run_update(const PlannedOp& op) {
   guarded([&] {
     streamer_->acquire(op.index, true);
     streamer_->clock().computing(+1);
-    updates_->update(op.block, streamer_->address(space_.weights(op.block)), streamer_->address(space_.moments(op.block)),
+    if (options_.mathematics)
+      updates_->update(op.block, streamer_->address(space_.weights(op.block)), streamer_->address(space_.moments(op.block)),
                      reinterpret_cast<const float*>(streamer_->address(space_.gradient(op.block))));
     streamer_->complete(op.index, op.block);
     streamer_->clock().computing(-1);
@@ -304,7 +305,7 @@ void Context::run_ops(Unit& unit, const RunOp& run_op) {
     guarded([&] {
       streamer_->acquire(op.index, true);
       streamer_->clock().computing(+1);
-      run_op(unit, op);
+      if (options_.mathematics) run_op(unit, op);
       streamer_->clock().computing(-1);
       if (!op.final) streamer_->complete(op.index, op.block);
     });
@@ -315,7 +316,8 @@ void Context::finish_unit(Unit& unit) {
   guarded([&] {
     const PlannedOp& op = unit.ops.back();
     streamer_->clock().computing(+1);
-    updates_->gradient_ready(op.block, reinterpret_cast<const float*>(streamer_->address(space_.gradient(op.block))));
+    if (options_.mathematics)
+      updates_->gradient_ready(op.block, reinterpret_cast<const float*>(streamer_->address(space_.gradient(op.block))));
     streamer_->clock().computing(-1);
     streamer_->complete(op.index, op.block);
   });

@@ -93,6 +93,7 @@ struct ContextOptions {
   BlockPlanes planes;
   bool late_updates = false;  // an update waits for the end of its step, and runs before the block's next use
   size_t tokens = 3;          // blocks in a pipeline at a time
+  bool mathematics = true;    // false, for measuring the disk alone: bytes move, are checked, and stay as they are
 };
 
 class Context {

@@ -42,7 +42,10 @@ Session::Session(Parts parts)
       arena_(parts_.preflight.cache.arena_bytes),
       planner_(space_, sizes_, parts_.preflight.cache, &spill_space_),
       recorder_(layout_, space_, {.planes = optimizer_->block_planes(), .late_updates = late_updates_}),
-      runner_(layout_, space_, {.planes = optimizer_->block_planes(), .late_updates = late_updates_}),
+      runner_(layout_, space_,
+              {.planes = optimizer_->block_planes(),
+               .late_updates = late_updates_,
+               .mathematics = parts_.mathematics}),
       norm_(layout_) {
   parts_.input.model.bind(layout_);
   parts_.io.register_memory(arena_.span());
@@ -91,8 +94,9 @@ void Session::run(WorkItem first, const NextItem& next_item, const ItemDone& don
     Program next_program;
     if (next) next_program = record(*next);
     const StepReport report = run_item(item, program, planner_.plan(program, next ? &next_program : nullptr));
+    const bool go_on = done(item, report);
     if (last) break;
-    if (!done(item, report) && next->kind != WorkItem::Kind::kFinish) {
+    if (!go_on && next->kind != WorkItem::Kind::kFinish) {
       planner_.discard_future();
       recorder_.set_due_updates(runner_.due_updates());
       next = WorkItem{};

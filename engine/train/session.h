@@ -37,6 +37,7 @@ class Session : private stream::Updates {
     storage::BlockIo& io;
     std::unique_ptr<storage::Store> store;
     const Preflight& preflight;
+    bool mathematics = true;  // false: for measuring the disk alone
   };
   explicit Session(Parts parts);
   ~Session() override;
@@ -45,7 +46,8 @@ class Session : private stream::Updates {
 
   // What follows an item; nothing: the end. Called while the item before it is about to run.
   using NextItem = std::function<std::optional<WorkItem>(const WorkItem&)>;
-  // Called when an item has run; false: what was announced as next is not to be run, finish instead.
+  // Called when an item has run, the end (kFinish) included; false: what was announced as next is not to be run,
+  // finish instead.
   using ItemDone = std::function<bool(const WorkItem&, const StepReport&)>;
   void run(WorkItem first, const NextItem& next_item, const ItemDone& done);
 
