@@ -37,8 +37,29 @@ constexpr uint32_t kRecordedSteps = 4;
 struct Recording {
   std::vector<Program> programs;
   uint64_t least_arena_bytes = 0;
+  uint64_t live_bytes = 0;  // all blocks, and the most that is alive beside them at any time
   size_t operations = 0;
 };
+
+// Every block's weights and moments, and the most bytes of gradients and temporaries alive at a time.
+uint64_t live_bytes(const Program& program, const EntrySpace& space, const BlockEntrySizes& sizes,
+                    const storage::Layout& layout, bool late_updates) {
+  uint64_t blocks = 0;
+  for (const storage::BlockLayout& block : layout.blocks())
+    blocks += block.payload_bytes + (late_updates ? CachePlanner::placed_bytes(block.elements * sizeof(float)) : 0);
+  uint64_t live = 0, most = 0;
+  for (const stream::Access& access : program.accesses) {
+    const EntryKind kind = space.kind(access.entry);
+    const bool temporary = kind == EntryKind::kTemporary;
+    if (!temporary && (kind != EntryKind::kGradient || late_updates)) continue;
+    const uint64_t bytes = CachePlanner::placed_bytes(
+        temporary ? program.temporary_bytes[space.temporary_index(access.entry)] : sizes.entry_bytes(access.entry));
+    if (access.mode == stream::AccessMode::kCreate) live += bytes;
+    most = std::max(most, live);
+    if (access.last) live -= std::min(live, bytes);
+  }
+  return blocks + most;
+}
 
 Recording record(const PreflightInput& input, const EntrySpace& space, const ExecutionPolicy& policy) {
   Context context(input.layout, space, {.planes = input.planes, .late_updates = input.late_updates});
@@ -54,6 +75,8 @@ Recording record(const PreflightInput& input, const EntrySpace& space, const Exe
     const Program& program = recording.programs.back();
     recording.least_arena_bytes =
         std::max(recording.least_arena_bytes, CachePlanner::least_arena_bytes(program, space, sizes));
+    recording.live_bytes =
+        std::max(recording.live_bytes, live_bytes(program, space, sizes, input.layout, input.late_updates));
     recording.operations = std::max(recording.operations, program.ops.size());
   }
   return recording;
@@ -192,8 +215,10 @@ Preflight preflight(const PreflightInput& input) {
     Preflight candidate;
     candidate.policy = policy;
     candidate.flops = recording.programs[1].flops;
-    const uint64_t arena_bytes = input.memory_bytes - fixed_bytes(input.layout, recording.operations);
-    candidate.step = choose_cache(input, space, recording, arena_bytes, candidate.cache);
+    const uint64_t allowed = input.memory_bytes - fixed_bytes(input.layout, recording.operations);
+    // More than holds everything, with room for the gaps between entries, would never be used.
+    const uint64_t useful = recording.live_bytes + recording.live_bytes / 4 + 16 * kMiB;
+    candidate.step = choose_cache(input, space, recording, std::min(allowed, useful), candidate.cache);
     const double compute = candidate.flops / kFlopsPerSecond;
     const double transfer = double(candidate.step.total()) / kBytesPerSecond;
     const double seconds = std::max(compute, transfer) + 0.1 * std::min(compute, transfer);
