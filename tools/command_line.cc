@@ -4,12 +4,27 @@
 
 #include <CLI/CLI.hpp>
 #include <deque>
+#include <memory>
+#include <utility>
 
 #include "storage/error.h"
 #include "storage/text.h"
 
 namespace headrace::tools {
 namespace {
+
+// The library's help without what only its inner workings explain.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  explicit HelpFormatter(std::string usage) : usage_(std::move(usage)) { column_width(34); }
+  std::string make_usage(const CLI::App*, std::string) const override { return usage_; }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_type_name().empty() ? "" : " " + option->get_type_name();
+  }
+
+ private:
+  std::string usage_;
+};
 
 Error usage(const CommandSpec& spec, const std::string& what) {
   return Error(ErrorKind::kUsage, what, fmt::format("see headrace {} --help", spec.name));
@@ -40,8 +55,8 @@ void refuse_unknown(const CommandSpec& spec, const std::vector<std::string>& rem
 Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& arguments) {
   CLI::App app(spec.description, "headrace " + spec.name);
   app.allow_extras();
-  app.get_formatter()->column_width(34);
-  app.get_formatter()->label("REQUIRED", "");
+  app.formatter(std::make_shared<HelpFormatter>(
+      fmt::format("Usage: headrace {} {} [OPTIONS]\n", spec.name, spec.positional)));
   app.footer(spec.footer);
   Arguments result;
   app.add_option(spec.positional, result.positional, spec.positional_help)->type_name("");
