@@ -52,6 +52,7 @@ CrossEntropyHead::Saved CrossEntropyHead::forward(Context& context, const train:
            [&](const BlockRows& rows, const WeightView& w, size_t i, Workspace workspace) {
              const Matrix logits = context.matrix(saved.logits[rows.index][i]);
              math::gemm_nt(context.matrix(x[i]), w, nullptr, logits, workspace);
+             if (observer_) observer_(span.first + i, rows.first, logits);
              math::softmax_fold(logits, rows.first, batch.targets(span.first + i),
                                 states_of(context, saved.states[i]));
            }});

@@ -2,6 +2,8 @@
 // block of the vocabulary at a time, kept for the backward pass (like any activation) or computed again there.
 #pragma once
 
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "engine/train/model.h"
@@ -9,10 +11,15 @@
 
 namespace headrace::models {
 
+// Sees the logits of a forward pass, a block of the vocabulary at a time: those of entries [first_row, first_row +
+// logits.columns) for the tokens of a micro-batch. Blocks come in order.
+using LogitsObserver = std::function<void(size_t micro_batch, int64_t first_row, math::ConstMatrix logits)>;
+
 class CrossEntropyHead {
  public:
   // `weight` [vocabulary, n].
-  explicit CrossEntropyHead(stream::Parameter weight) : weight_(weight) {}
+  explicit CrossEntropyHead(stream::Parameter weight, LogitsObserver observer = {})
+      : weight_(weight), observer_(std::move(observer)) {}
 
   // Kept from forward() to backward().
   struct Saved {
@@ -30,6 +37,7 @@ class CrossEntropyHead {
 
  private:
   stream::Parameter weight_;
+  LogitsObserver observer_;
 };
 
 }  // namespace headrace::models

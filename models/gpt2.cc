@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -41,12 +42,12 @@ storage::TensorSpec bundle_spec(const std::string& name,
 
 class Gpt2 : public train::Model {
  public:
-  explicit Gpt2(const Gpt2Config& config) : config_(config), specs_(gpt2_tensors(config)) {
+  Gpt2(const Gpt2Config& config, LogitsObserver observer) : config_(config), specs_(gpt2_tensors(config)) {
     const storage::TensorId final_norm = kFirstLayer + uint32_t(config.n_layer) * Gpt2Layer::kTensors;
     final_norm_vectors_ = parameter(final_norm);
     const int64_t n = int64_t(config.n_embd);
     final_norm_.emplace(0, n, float(config.layer_norm_epsilon));
-    head_.emplace(parameter(kTokens));
+    head_.emplace(parameter(kTokens), std::move(observer));
     for (uint32_t l = 0; l < config.n_layer; l++) {
       const storage::TensorId first = kFirstLayer + l * Gpt2Layer::kTensors;
       layers_.emplace_back(config, std::array{parameter(first), parameter(first + 1), parameter(first + 2),
@@ -201,8 +202,8 @@ std::vector<storage::TensorSpec> gpt2_tensors(const Gpt2Config& config) {
   return specs;
 }
 
-std::unique_ptr<train::Model> make_gpt2(const Gpt2Config& config) {
-  return std::make_unique<Gpt2>(config);
+std::unique_ptr<train::Model> make_gpt2(const Gpt2Config& config, LogitsObserver observer) {
+  return std::make_unique<Gpt2>(config, std::move(observer));
 }
 
 }  // namespace headrace::models

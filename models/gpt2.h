@@ -7,12 +7,13 @@
 #include <vector>
 
 #include "engine/train/model.h"
+#include "models/cross_entropy_head.h"
 #include "models/model_config.h"
 
 namespace headrace::models {
 
 std::vector<storage::TensorSpec> gpt2_tensors(const Gpt2Config& config);
 
-std::unique_ptr<train::Model> make_gpt2(const Gpt2Config& config);
+std::unique_ptr<train::Model> make_gpt2(const Gpt2Config& config, LogitsObserver observer = {});
 
 }  // namespace headrace::models
