@@ -35,8 +35,8 @@ std::span<const std::string> model_names();
 
 // `model`: one of the names, else the path of a config.json or of a folder that holds one.
 ModelConfig load_model(const std::string& model);
-// The content of a config.json. `origin` stands for it in messages.
-ModelConfig parse_model(const std::string& json, const std::string& origin);
+// `text`: the content of a config.json. `origin` stands for it in messages.
+ModelConfig parse_model(const std::string& text, const std::string& origin);
 
 // Hugging Face's config.json with every field that matters; parse_model() reads it back.
 std::string to_json(const Gpt2Config& config);

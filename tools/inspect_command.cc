@@ -53,6 +53,7 @@ std::vector<Row> list(const storage::Layout& layout) {
 
 std::string shape_text(const std::vector<uint64_t>& shape) {
   std::vector<std::string> lengths;
+  lengths.reserve(shape.size());
   for (const uint64_t length : shape) lengths.push_back(std::to_string(length));
   return "[" + joined(lengths) + "]";
 }

@@ -35,7 +35,7 @@ OptionEntry<TrainRequest> lift(OptionEntry<Part> entry, Part TrainRequest::*part
 }
 
 // An option of the contract whose machinery is not built: only the value that means "none" is taken.
-OptionEntry<TrainRequest> not_yet(std::string name, std::string only) {
+OptionEntry<TrainRequest> not_yet(std::string name, const std::string& only) {
   return {std::move(name),
           OptionType::kCount,
           "N",

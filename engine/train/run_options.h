@@ -22,7 +22,7 @@ void check_run_options(const RunOptions& options);
 std::string run_options_toml(const RunOptions& options);
 // One object, a text an option; reads back to equal options. Throws Error (kCorrupt) for anything else.
 std::string run_options_json(const RunOptions& options);
-RunOptions run_options_from_json(const std::string& json);
+RunOptions run_options_from_json(const std::string& text);
 
 // Writes RUN/config.toml: a new file, synced and renamed into place. Throws Error (kFailed).
 void write_run_config(const std::string& run_dir, const RunOptions& options);
