@@ -15,50 +15,44 @@
 namespace headrace::train {
 namespace {
 
-constexpr uint64_t kFingerprintPart = 1 << 20; // bytes at either end
+constexpr uint64_t kFingerprintPart = 1 << 20;  // bytes at either end
 
-Error unusable(const std::string &what, const std::string &advice) {
+Error unusable(const std::string& what, const std::string& advice) {
   return Error(ErrorKind::kUsage, what, advice);
 }
 
-} // namespace
+}  // namespace
 
-TextData::TextData(const TextDataOptions &options) : options_(options) {
+TextData::TextData(const TextDataOptions& options) : options_(options) {
   HEADRACE_CHECK(options.seq > 0 && options.batch > 0);
-  const std::string &path = options_.path;
+  const std::string& path = options_.path;
   // Without O_NONBLOCK, opening a named pipe would wait for a writer that may
   // never come.
   descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor_ < 0) {
-    throw unusable(fmt::format("cannot open the data file {}: {}", path,
-                               system_text(errno)),
+    throw unusable(fmt::format("cannot open the data file {}: {}", path, system_text(errno)),
                    "name a readable text file with --data FILE");
   }
   try {
     struct stat status {};
     if (::fstat(descriptor_, &status) != 0) {
-      throw unusable(fmt::format("cannot examine the data file {}: {}", path,
-                                 system_text(errno)),
-                     "");
+      throw unusable(fmt::format("cannot examine the data file {}: {}", path, system_text(errno)), "");
     }
     if (S_ISDIR(status.st_mode)) {
       throw unusable(fmt::format("the data file {} is a directory", path),
                      "name one text file with --data FILE");
     }
     if (!S_ISREG(status.st_mode)) {
-      throw unusable(
-          fmt::format("the data file {} is not a regular file", path),
-          "write the text to a file first; it is read at many places");
+      throw unusable(fmt::format("the data file {} is not a regular file", path),
+                     "write the text to a file first; it is read at many places");
     }
     size_bytes_ = static_cast<uint64_t>(status.st_size);
     if (size_bytes_ == 0)
-      throw unusable(fmt::format("the data file {} is empty", path),
-                     "give a file with text");
+      throw unusable(fmt::format("the data file {} is empty", path), "give a file with text");
     if (size_bytes_ - 1 < options_.seq) {
       throw unusable(fmt::format("the data file {} is too short: {} bytes, and "
                                  "one sequence of {} tokens takes {}",
-                                 path, size_bytes_, options_.seq,
-                                 options_.seq + 1),
+                                 path, size_bytes_, options_.seq, options_.seq + 1),
                      "give more text or a smaller --seq");
     }
     windows_ = (size_bytes_ - 1) / options_.seq;
@@ -73,18 +67,14 @@ TextData::~TextData() { ::close(descriptor_); }
 
 void TextData::read(uint64_t offset, std::span<unsigned char> bytes) const {
   while (!bytes.empty()) {
-    const ssize_t got = ::pread(descriptor_, bytes.data(), bytes.size(),
-                                static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR)
-      continue;
+    const ssize_t got = ::pread(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      throw Error(
-          ErrorKind::kFailed,
-          fmt::format(
-              "cannot read the data file {} at offset {} ({} bytes): {}",
-              options_.path, offset, bytes.size(), system_text(errno)),
-          "check the drive; the run goes on from its last step when started "
-          "again");
+      throw Error(ErrorKind::kFailed,
+                  fmt::format("cannot read the data file {} at offset {} ({} bytes): {}", options_.path,
+                              offset, bytes.size(), system_text(errno)),
+                  "check the drive; the run goes on from its last step when started "
+                  "again");
     }
     if (got == 0) {
       throw Error(ErrorKind::kFailed,
@@ -109,9 +99,8 @@ std::string TextData::compute_fingerprint() const {
   return fmt::format("{}-{}", size_bytes_, hasher.hex());
 }
 
-void TextData::expect_fingerprint(const std::string &fingerprint) const {
-  if (fingerprint == fingerprint_)
-    return;
+void TextData::expect_fingerprint(const std::string& fingerprint) const {
+  if (fingerprint == fingerprint_) return;
   throw unusable(fmt::format("the data file {} is not the one that the run was "
                              "made with (it is {}, and was {})",
                              options_.path, fingerprint_, fingerprint),
@@ -120,19 +109,16 @@ void TextData::expect_fingerprint(const std::string &fingerprint) const {
 }
 
 uint64_t TextData::window_of(uint64_t sample) const {
-  return math::permuted(options_.seed, sample / windows_, windows_,
-                        sample % windows_);
+  return math::permuted(options_.seed, sample / windows_, windows_, sample % windows_);
 }
 
-void TextData::fetch(uint64_t step, TokenBatch &batch) const {
+void TextData::fetch(uint64_t step, TokenBatch& batch) const {
   std::vector<uint64_t> windows(options_.batch);
-  for (uint64_t j = 0; j < options_.batch; ++j)
-    windows[j] = window_of(step * options_.batch + j);
+  for (uint64_t j = 0; j < options_.batch; ++j) windows[j] = window_of(step * options_.batch + j);
   read_windows(windows, batch);
 }
 
-void TextData::read_windows(std::span<const uint64_t> windows,
-                            TokenBatch &batch) const {
+void TextData::read_windows(std::span<const uint64_t> windows, TokenBatch& batch) const {
   const uint64_t seq = options_.seq;
   batch.inputs.resize(windows.size() * seq);
   batch.targets.resize(windows.size() * seq);
@@ -142,14 +128,12 @@ void TextData::read_windows(std::span<const uint64_t> windows,
     const uint64_t offset = windows[i] * seq;
     read(offset, batch.bytes);
     if (options_.vocabulary < 256) {
-      const auto unknown = std::find_if(
-          batch.bytes.begin(), batch.bytes.end(),
-          [&](unsigned char byte) { return byte >= options_.vocabulary; });
+      const auto unknown = std::find_if(batch.bytes.begin(), batch.bytes.end(),
+                                        [&](unsigned char byte) { return byte >= options_.vocabulary; });
       if (unknown != batch.bytes.end()) {
         throw unusable(fmt::format("the data file {} has byte {} at offset {}, "
                                    "but the model knows only {} tokens",
-                                   options_.path, *unknown,
-                                   offset + (unknown - batch.bytes.begin()),
+                                   options_.path, *unknown, offset + (unknown - batch.bytes.begin()),
                                    options_.vocabulary),
                        "use a model with a vocab_size of at least 256");
       }
@@ -161,4 +145,4 @@ void TextData::read_windows(std::span<const uint64_t> windows,
   }
 }
 
-} // namespace headrace::train
+}  // namespace headrace::train

@@ -15,16 +15,14 @@ namespace {
 
 std::string text_of(size_t size) {
   std::string text(size, ' ');
-  for (size_t i = 0; i < size; ++i)
-    text[i] = static_cast<char>((i * 7 + i / 251) & 0xff);
+  for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>((i * 7 + i / 251) & 0xff);
   return text;
 }
 
-std::string error_of(const std::function<void()> &action,
-                     ErrorKind kind = ErrorKind::kUsage) {
+std::string error_of(const std::function<void()>& action, ErrorKind kind = ErrorKind::kUsage) {
   try {
     action();
-  } catch (const Error &error) {
+  } catch (const Error& error) {
     EXPECT_EQ(error.kind(), kind);
     return error.what();
   }
@@ -36,11 +34,8 @@ TEST(TextData, CutsWindowsThatShareTheirLastByteWithTheNext) {
   testing::TemporaryDirectory directory;
   const std::string path = directory / "text";
   testing::write_file(path, text_of(41));
-  for (const auto &[seq, windows] : {std::pair<uint64_t, uint64_t>{8, 5},
-                                     {10, 4},
-                                     {40, 1},
-                                     {39, 1},
-                                     {1, 40}}) {
+  for (const auto& [seq, windows] :
+       {std::pair<uint64_t, uint64_t>{8, 5}, {10, 4}, {40, 1}, {39, 1}, {1, 40}}) {
     EXPECT_EQ(TextData({path, seq, 1, 0}).windows(), windows) << seq;
   }
   TextData data({path, 8, 2, 0});
@@ -64,8 +59,7 @@ TEST(TextData, TakesEachWindowOnceAnEpoch) {
   std::vector<std::vector<uint64_t>> orders;
   for (uint64_t epoch = 0; epoch < 3; ++epoch) {
     std::vector<uint64_t> order;
-    for (uint64_t i = 0; i < n; ++i)
-      order.push_back(data.window_of(epoch * n + i));
+    for (uint64_t i = 0; i < n; ++i) order.push_back(data.window_of(epoch * n + i));
     orders.push_back(order);
     std::sort(order.begin(), order.end());
     std::vector<uint64_t> all(n);
@@ -80,14 +74,13 @@ TEST(TextData, FollowsOneEpochWithTheNextInsideABatch) {
   testing::TemporaryDirectory directory;
   const std::string path = directory / "text";
   testing::write_file(path, text_of(100));
-  TextData data({path, 9, 4, 1}); // 11 windows, 4 a step
+  TextData data({path, 9, 4, 1});  // 11 windows, 4 a step
   TokenBatch batch, expected;
-  data.fetch(2, batch); // samples 8 to 11: the last three of an epoch, then the
-                        // first of the next
-  data.read_windows(std::vector<uint64_t>{data.window_of(8), data.window_of(9),
-                                          data.window_of(10),
-                                          data.window_of(11)},
-                    expected);
+  data.fetch(2, batch);  // samples 8 to 11: the last three of an epoch, then the
+                         // first of the next
+  data.read_windows(
+      std::vector<uint64_t>{data.window_of(8), data.window_of(9), data.window_of(10), data.window_of(11)},
+      expected);
   EXPECT_EQ(batch.inputs, expected.inputs);
   EXPECT_EQ(batch.targets, expected.targets);
 }
@@ -116,40 +109,29 @@ TEST(TextData, OrdersByItsSeed) {
   testing::write_file(path, text_of(5000));
   TextData a({path, 16, 1, 1}), b({path, 16, 1, 2});
   uint64_t equal = 0;
-  for (uint64_t i = 0; i < a.windows(); ++i)
-    equal += a.window_of(i) == b.window_of(i) ? 1 : 0;
+  for (uint64_t i = 0; i < a.windows(); ++i) equal += a.window_of(i) == b.window_of(i) ? 1 : 0;
   EXPECT_LT(equal, a.windows() / 4);
 }
 
 TEST(TextData, SaysWhatIsWrongWithAFile) {
   testing::TemporaryDirectory directory;
   const std::string path = directory / "text";
-  auto open = [&](uint64_t seq) {
-    return [&path, seq] { TextData({path, seq, 1, 0}); };
-  };
-  EXPECT_NE(error_of(open(4)).find("No such file or directory"),
-            std::string::npos);
+  auto open = [&](uint64_t seq) { return [&path, seq] { TextData({path, seq, 1, 0}); }; };
+  EXPECT_NE(error_of(open(4)).find("No such file or directory"), std::string::npos);
   testing::write_file(path, "");
   EXPECT_NE(error_of(open(4)).find("is empty"), std::string::npos);
   testing::write_file(path, "abcd");
-  EXPECT_NE(error_of(open(4)).find(
-                "too short: 4 bytes, and one sequence of 4 tokens takes 5"),
+  EXPECT_NE(error_of(open(4)).find("too short: 4 bytes, and one sequence of 4 tokens takes 5"),
             std::string::npos);
   EXPECT_NE(error_of(open(~0ULL)).find("too short"), std::string::npos);
   EXPECT_NE(error_of([&] {
               TextData({directory.path(), 4, 1, 0});
             }).find("is a directory"),
             std::string::npos);
-  EXPECT_NE(error_of([] {
-              TextData({"/dev/zero", 4, 1, 0});
-            }).find("not a regular file"),
-            std::string::npos);
+  EXPECT_NE(error_of([] { TextData({"/dev/zero", 4, 1, 0}); }).find("not a regular file"), std::string::npos);
   const std::string pipe = directory / "pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
-  EXPECT_NE(error_of([&] {
-              TextData({pipe, 4, 1, 0});
-            }).find("not a regular file"),
-            std::string::npos);
+  EXPECT_NE(error_of([&] { TextData({pipe, 4, 1, 0}); }).find("not a regular file"), std::string::npos);
 }
 
 TEST(TextData, TellsChangedDataByTheirFingerprint) {
@@ -178,23 +160,22 @@ TEST(TextData, NoticesAFileThatShrinksWhileItIsUsed) {
   TextData data({path, 9, 11, 0});
   testing::write_file(path, text_of(50));
   TokenBatch batch;
-  EXPECT_NE(error_of([&] { data.fetch(0, batch); }, ErrorKind::kFailed)
-                .find("ends at offset"),
+  EXPECT_NE(error_of([&] { data.fetch(0, batch); }, ErrorKind::kFailed).find("ends at offset"),
             std::string::npos);
 }
 
 TEST(TextData, RefusesABytePastTheVocabulary) {
   testing::TemporaryDirectory directory;
   const std::string path = directory / "text";
-  testing::write_file(path, "abcabcabc\xff"
-                            "abcabc");
+  testing::write_file(path,
+                      "abcabcabc\xff"
+                      "abcabc");
   TextData data({path, 5, 1, 0, 128});
   TokenBatch batch;
-  EXPECT_NE(error_of([&] {
-              data.read_windows(std::vector<uint64_t>{1}, batch);
-            }).find("byte 255 at offset 9"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { data.read_windows(std::vector<uint64_t>{1}, batch); }).find("byte 255 at offset 9"),
+      std::string::npos);
 }
 
-} // namespace
-} // namespace headrace::train
+}  // namespace
+}  // namespace headrace::train
