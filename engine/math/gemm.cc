@@ -23,7 +23,7 @@ using gemm::Write;
 
 constexpr int64_t kPieceFloats = 256 * 1024;         // of a piece, the padding of its last strip not counted
 constexpr int64_t kPieceColumns = 256;               // a piece takes so many before it takes more panels
-constexpr int64_t kTaskProducts = int64_t{1} << 22;  // multiply-adds of a task: at most 0.1 ms with AVX2
+constexpr int64_t kTaskProducts = int64_t{1} << 22;  // multiply-adds of a task: 0.1 ms with AVX2
 constexpr int64_t kPackFloats = 16 * 1024;           // that one task packs
 
 template <class Body>

@@ -97,10 +97,13 @@ HWY_NOINLINE void multiply_tile(const float* HWY_RESTRICT a, const float* HWY_RE
   HWY_UNROLL(16)
   for (int r = 0; r < kRows; r++) left[r] = right[r] = hn::Zero(d);
   for (int64_t chunk = 0; chunk * kChunk < depth; chunk++) {
-    // Spread over the tile, because few lines can be on their way at once.
-    if (chunk < kRows) {
-      hwy::Prefetch(c + chunk * c_stride);
-      hwy::Prefetch(c + chunk * c_stride + kTileColumns - 1);
+    // Spread over the tile, because few lines can be on their way at once; its outputs early enough to
+    // arrive.
+    if (2 * chunk < kRows) {
+      for (int64_t r = 2 * chunk; r < 2 * chunk + 2; r++) {
+        hwy::Prefetch(c + r * c_stride);
+        hwy::Prefetch(c + r * c_stride + kTileColumns - 1);
+      }
     }
     hwy::Prefetch(ahead.line);
     hwy::Prefetch(ahead.line + ahead.near);
