@@ -28,14 +28,14 @@ class AdamW : public Optimizer {
       return index < weight_planes_ ? weights + block.planes[index].offset
                                     : moments + block.planes[index].offset - block.planes[weight_planes_].offset;
     };
-    math::AdamWStep adamw{.lr = float(step.lr),
-                          .beta1 = float(options_.beta1),
-                          .beta2 = float(options_.beta2),
-                          .epsilon = float(options_.eps),
-                          .weight_decay = decay ? float(options_.weight_decay) : 0.0F,
-                          .bias_correction1 = 1 - std::pow(options_.beta1, double(step.step)),
-                          .bias_correction2 = 1 - std::pow(options_.beta2, double(step.step)),
-                          .gradient_scale = step.gradient_scale};
+    const math::AdamWStep adamw{.lr = step.lr,
+                                .beta1 = options_.beta1,
+                                .beta2 = options_.beta2,
+                                .epsilon = options_.eps,
+                                .weight_decay = decay ? options_.weight_decay : 0.0,
+                                .bias_correction1 = 1 - std::pow(options_.beta1, double(step.step)),
+                                .bias_correction2 = 1 - std::pow(options_.beta2, double(step.step)),
+                                .gradient_scale = step.gradient_scale};
     auto* high = reinterpret_cast<uint16_t*>(plane(0));
     auto* low = reinterpret_cast<uint16_t*>(plane(1));
     auto* moment1 = reinterpret_cast<float*>(plane(2));
