@@ -95,7 +95,7 @@ TEST(Cache, ReadsTheLeastPossibleWhereBlocksHaveOneSize) {
   const uint32_t seed = 20240501;
   std::mt19937 random(seed);
   for (int round = 0; round < 300; round++) {
-    const uint32_t entries = 3 + random() % 6;
+    const auto entries = uint32_t(3 + random() % 6);
     const uint64_t capacity = 1 + random() % entries;
     const std::vector<uint64_t> units(entries, 1);
     const auto sequence = random_sequence(random, entries, 40);
@@ -110,7 +110,7 @@ TEST(Cache, StaysWithinFivePerCentOfTheLeastWhereBlocksHaveSeveralSizes) {
   uint64_t planned = 0, least = 0;
   double worst = 1;
   for (int round = 0; round < 300; round++) {
-    const uint32_t entries = 4 + random() % 5;
+    const auto entries = uint32_t(4 + random() % 5);
     std::vector<uint64_t> units;
     for (uint32_t i = 0; i < entries; i++) units.push_back(1 + random() % 4);
     const uint64_t total = std::accumulate(units.begin(), units.end(), uint64_t{0});
