@@ -59,6 +59,7 @@ class Gpt2 : public train::Model {
   void bind(const storage::Layout& layout) override {
     embedding_.emplace(layout, parameter(kTokens), parameter(kPositions));
   }
+  uint64_t vocabulary() const override { return config_.vocab_size; }
   bool decays(storage::TensorId tensor) const override { return specs_[tensor].columns > 1; }
   double loss() const override { return loss_; }
 

@@ -46,6 +46,10 @@ math::WeightView Context::weight_view(BlockId block) const {
           .columns = int64_t(layout.elements / layout.rows)};
 }
 
+float* Context::gradient_of(BlockId block) const {
+  return reinterpret_cast<float*>(streamer_->address(space_.gradient(block)));
+}
+
 Workspace Context::workspace_of(const PlannedOp& op) const {
   if (op.workspace.entry == kNoEntry) return {};
   return {streamer_->address(op.workspace.entry), size_t(op.workspace.columns) * sizeof(float)};
@@ -153,7 +157,7 @@ void Context::compute(const Work& work, const std::function<void(Workspace)>& ru
   guarded([&] {
     streamer_->acquire(op.index, false);
     streamer_->clock().computing(+1);
-    if (options_.mathematics) run(workspace_of(op));
+    if (options_.mathematics) run_isolated([&] { run(workspace_of(op)); });
     streamer_->clock().computing(-1);
     streamer_->complete(op.index, 0);
   });
@@ -200,7 +204,7 @@ void Context::backward(const BackwardCall& call) {
     units.push_back(std::move(unit));
   }
   execute(units, Order::kInOrder, [&](const Unit& unit, const PlannedOp& op) {
-    const math::Matrix dw{.data = reinterpret_cast<float*>(streamer_->address(space_.gradient(op.block))),
+    const math::Matrix dw{.data = gradient_of(op.block),
                           .rows = unit.rows.count,
                           .columns = call.weight.columns,
                           .stride = call.weight.columns};
@@ -292,8 +296,10 @@ void Context::run_update(const PlannedOp& op) {
     streamer_->acquire(op.index, true);
     streamer_->clock().computing(+1);
     if (options_.mathematics)
-      updates_->update(op.block, streamer_->address(space_.weights(op.block)), streamer_->address(space_.moments(op.block)),
-                     reinterpret_cast<const float*>(streamer_->address(space_.gradient(op.block))));
+      run_isolated([&] {
+        updates_->update(op.block, streamer_->address(space_.weights(op.block)),
+                         streamer_->address(space_.moments(op.block)), gradient_of(op.block));
+      });
     streamer_->complete(op.index, op.block);
     streamer_->clock().computing(-1);
     updates_->updated(op.block);
@@ -305,7 +311,7 @@ void Context::run_ops(Unit& unit, const RunOp& run_op) {
     guarded([&] {
       streamer_->acquire(op.index, true);
       streamer_->clock().computing(+1);
-      if (options_.mathematics) run_op(unit, op);
+      if (options_.mathematics) run_isolated([&] { run_op(unit, op); });
       streamer_->clock().computing(-1);
       if (!op.final) streamer_->complete(op.index, op.block);
     });
@@ -316,8 +322,7 @@ void Context::finish_unit(Unit& unit) {
   guarded([&] {
     const PlannedOp& op = unit.ops.back();
     streamer_->clock().computing(+1);
-    if (options_.mathematics)
-      updates_->gradient_ready(op.block, reinterpret_cast<const float*>(streamer_->address(space_.gradient(op.block))));
+    if (options_.mathematics) run_isolated([&] { updates_->gradient_ready(op.block, gradient_of(op.block)); });
     streamer_->clock().computing(-1);
     streamer_->complete(op.index, op.block);
   });

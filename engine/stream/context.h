@@ -165,6 +165,7 @@ class Context {
   void run_ops(Unit& unit, const RunOp& run_op);
   void finish_unit(Unit& unit);
   math::WeightView weight_view(BlockId block) const;
+  float* gradient_of(BlockId block) const;
   Workspace workspace_of(const PlannedOp& op) const;
 
   const storage::Layout& layout_;

@@ -104,7 +104,9 @@ void Streamer::verify(const Needed& operation) {
       if (entry.source != Source::kCreated) unverified.push_back(access.entry);
     }
   }
-  for (const EntryId entry : unverified) verify_entry(entry);
+  run_isolated([&] {
+    for (const EntryId entry : unverified) verify_entry(entry);
+  });
 }
 
 storage::PlaneRange Streamer::range_of(EntryId entry) const {
@@ -130,7 +132,7 @@ void Streamer::verify_entry(EntryId id) {
 }
 
 void Streamer::complete(OpIndex op, BlockId block) {
-  if (program_->ops[op - plan_.first_op].kind == OpKind::kUpdate) write_block(op, block);
+  if (program_->ops[op - plan_.first_op].kind == OpKind::kUpdate) run_isolated([&] { write_block(op, block); });
   std::vector<const SpillWrite*> due;
   {
     std::lock_guard lock(mutex_);
@@ -138,7 +140,9 @@ void Streamer::complete(OpIndex op, BlockId block) {
     for (; next_spill_ < plan_.spills.size() && plan_.spills[next_spill_].after_ops <= completed_ops_; next_spill_++)
       due.push_back(&plan_.spills[next_spill_]);
   }
-  for (const SpillWrite* write : due) spill(*write);
+  run_isolated([&] {
+    for (const SpillWrite* write : due) spill(*write);
+  });
   std::vector<storage::IoRequest> requests;
   {
     std::lock_guard lock(mutex_);

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include <oneapi/tbb/task.h>
+#include <oneapi/tbb/task_arena.h>
 
 namespace headrace::stream {
 
@@ -17,6 +18,13 @@ inline constexpr bool kSuspendsTasks = false;
 #else
 inline constexpr bool kSuspendsTasks = true;
 #endif
+
+// Runs work that is parallel inside. While it waits for its own parts, a worker takes up no other task: one that
+// suspended on top of it would hold it back, perhaps from what that task waits for.
+template <typename Body>
+void run_isolated(const Body& body) {
+  oneapi::tbb::this_task_arena::isolate(body);
+}
 
 // Tasks waiting for conditions over state that one mutex guards.
 class WaitList {

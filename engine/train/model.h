@@ -70,6 +70,7 @@ class Model {
   // position alone. Any thread.
   virtual void initialise(storage::TensorId tensor, uint64_t first_row, uint64_t seed,
                           std::span<float> values) const = 0;
+  virtual uint64_t vocabulary() const = 0;  // token ids are below it
   // Whether the optimizer's weight decay applies to the tensor.
   virtual bool decays(storage::TensorId tensor) const = 0;
 

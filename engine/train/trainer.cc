@@ -64,7 +64,7 @@ class Opened {
 };
 
 TextData open_data(const TrainInput& input, const std::string& path, uint64_t batch) {
-  return TextData({.path = path, .seq = input.run.seq, .batch = batch, .seed = input.run.seed, .vocabulary = 256});
+  return TextData({.path = path, .seq = input.run.seq, .batch = batch, .seed = input.run.seed, .vocabulary = input.model.vocabulary()});
 }
 
 Preflight plan_work(const TrainInput& input, const storage::Layout& layout, const TokenBatch& tokens, bool training,
@@ -116,7 +116,7 @@ class TrainLoop {
                                          .seq = input.run.seq,
                                          .batch = input.run.batch,
                                          .seed = input.run.seed,
-                                         .vocabulary = 256});
+                                         .vocabulary = input.model.vocabulary()});
   }
 
   void run() {

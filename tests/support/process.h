@@ -17,11 +17,11 @@
 namespace headrace::testing {
 
 struct ProcessOptions {
-  std::vector<std::string> arguments;
-  std::map<std::string, std::string> environment;  // added to this process's own
-  std::string directory;                           // to start in; empty: this one
-  std::string standard_output;     // file or device to write to, such as "/dev/full"; empty: captured
-  std::map<int, uint64_t> limits;  // RLIMIT_... -> soft limit
+  std::vector<std::string> arguments = {};
+  std::map<std::string, std::string> environment = {};  // added to this process's own
+  std::string directory = {};                           // to start in; empty: this one
+  std::string standard_output = {};     // file or device to write to, such as "/dev/full"; empty: captured
+  std::map<int, uint64_t> limits = {};  // RLIMIT_... -> soft limit
 };
 
 struct ProcessResult {

@@ -1,0 +1,117 @@
+// kill -9 at random moments of a run whose queues are full: every resume goes on from the last committed step,
+// and the end is the end of a run that nobody touched.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "tests/support/tool_run.h"
+
+namespace headrace {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::Process;
+using testing::ProcessResult;
+using testing::ToolRun;
+
+constexpr uint64_t kSteps = 30;
+const char* const kConfig =
+    R"({"model_type": "gpt2", "n_layer": 3, "n_embd": 192, "n_head": 3, "vocab_size": 600, "n_positions": 64})";
+
+// The number behind the last `text` in `output`; 0 where there is none.
+uint64_t number_after(const std::string& output, const std::string& text) {
+  const size_t at = output.rfind(text);
+  return at == std::string::npos ? 0 : std::strtoull(output.c_str() + at + text.size(), nullptr, 10);
+}
+
+// The last step that the program reported, which it does once the step is committed.
+uint64_t last_reported(const ProcessResult& result) { return number_after(result.err, "\nstep "); }
+
+class KilledRuns : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
+  const uint32_t seed = std::random_device{}();
+  std::printf("seed %u\n", seed);
+  std::mt19937 random(seed);
+  const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
+  const std::vector<std::string> options{"--clip", GetParam(), "--seq",        "48",     "--batch",
+                                         "3",      "--memory", "36MiB",        "--seed", "7",
+                                         "--schedule", "constant", "--block-size", "1MiB"};
+  const ProcessResult whole = tool.train("whole", kSteps, options);
+  ASSERT_EQ(whole.exit_status, 0) << whole.err;
+  const std::string digest = tool.digest("whole");
+  const auto lines = tool.metrics("whole");
+  ASSERT_EQ(lines.size(), kSteps);
+
+  int kills = 0, runs = 0, mid_creation = 0;
+  for (; kills < 25; runs++) {
+    const std::string name = "killed" + std::to_string(runs);
+    uint64_t committed = 0;
+    for (;;) {
+      Process process(HEADRACE_BINARY,
+                      {.arguments = tool.train_arguments(name, kSteps, options), .directory = tool.directory()});
+      const auto moment = std::chrono::milliseconds(random() % uint64_t(whole.seconds * 700));
+      const bool ended = process.wait_for(moment);
+      if (!ended) process.send(SIGKILL);
+      const ProcessResult result = process.finish();
+      const uint64_t resumed = number_after(result.err, "resuming after step ");
+      if (resumed != 0 || committed != 0) {
+        ASSERT_TRUE(resumed >= committed || result.err.find("resuming") == std::string::npos)
+            << "step " << committed << " was reported as committed, then: " << result.err;
+      }
+      committed = std::max(committed, last_reported(result));
+      if (ended) {
+        ASSERT_EQ(result.exit_status, 0) << result.err;
+        break;
+      }
+      ASSERT_EQ(result.signal, SIGKILL);
+      kills++;
+      mid_creation += committed == 0;
+    }
+    EXPECT_EQ(tool.digest(name), digest) << "run " << runs;
+    EXPECT_EQ(tool.metrics(name), lines) << "run " << runs;
+    std::filesystem::remove_all(tool.path(name));
+  }
+  std::printf("%d kills in %d runs, %d before a first step was committed\n", kills, runs, mid_creation);
+}
+
+INSTANTIATE_TEST_SUITE_P(Clip, KilledRuns, ::testing::Values("0.5", "0"));
+
+TEST(StoppedRuns, EndAsIfNobodyHadStoppedThem) {
+  const ToolRun tool(HEADRACE_BINARY, kConfig, 5000);  // an epoch is 34 steps: the stop falls within one
+  const std::vector<std::string> options{"--seq", "48", "--batch", "3", "--memory", "36MiB", "--schedule", "constant"};
+  ASSERT_EQ(tool.train("whole", kSteps * 2, options).exit_status, 0);
+  for (const int signal_number : {SIGTERM, SIGINT}) {
+    const std::string name = "stopped" + std::to_string(signal_number);
+    Process process(HEADRACE_BINARY,
+                    {.arguments = tool.train_arguments(name, kSteps * 2, options), .directory = tool.directory()});
+    ASSERT_TRUE(process.wait_for_text("\nstep 9/", std::chrono::seconds(60)));
+    process.send(signal_number);
+    const ProcessResult stopped = process.finish();
+    EXPECT_EQ(stopped.exit_status, 0) << stopped.err;
+    EXPECT_LT(tool.metrics(name).size(), kSteps * 2);
+    EXPECT_EQ(tool.metrics(name).size(), last_reported(stopped)) << "each reported step is committed, and no other";
+    ASSERT_EQ(tool.train(name, kSteps * 2, options).exit_status, 0);
+    EXPECT_EQ(tool.digest(name), tool.digest("whole"));
+    EXPECT_EQ(tool.metrics(name), tool.metrics("whole"));
+  }
+}
+
+TEST(StoppedRuns, AreNotTouchedByASecondTrainer) {
+  const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
+  Process first(HEADRACE_BINARY, {.arguments = tool.train_arguments("run", 100000, {"--seq", "48", "--memory", "64MiB"}),
+                                  .directory = tool.directory()});
+  ASSERT_TRUE(first.wait_for_text("\nstep 2/", std::chrono::seconds(60)));
+  const ProcessResult second = tool.train("run", 100000);
+  EXPECT_EQ(second.exit_status, 3);
+  EXPECT_THAT(second.err, HasSubstr("another headrace process"));
+  first.send(SIGTERM);
+  EXPECT_EQ(first.finish().exit_status, 0);
+}
+
+}  // namespace
+}  // namespace headrace

@@ -1,0 +1,123 @@
+// The memory budget as a promise: a run lives in a cgroup little larger than its budget.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "storage/text.h"
+#include "tests/support/tool_run.h"
+
+namespace headrace {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::ProcessResult;
+using testing::ToolRun;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;  // shadow memory breaks every budget
+#else
+constexpr bool kSanitized = false;
+#endif
+
+// A memory cgroup (version 1 or 2) of the test's own.
+class MemoryCgroup {
+ public:
+  explicit MemoryCgroup(uint64_t limit_bytes) {
+    const std::string name = "headrace-test-" + std::to_string(::getpid());
+    for (const auto& [root, limit, peak] :
+         {std::tuple{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"},
+          std::tuple{"/sys/fs/cgroup", "memory.max", "memory.peak"}}) {
+      const std::string path = std::string(root) + "/" + name;
+      std::error_code error;
+      if (!std::filesystem::create_directory(path, error)) continue;
+      std::ofstream(path + "/" + limit) << limit_bytes;
+      if (uint64_t set = 0; std::ifstream(path + "/" + limit) >> set && set == limit_bytes) {
+        path_ = path;
+        peak_ = path + "/" + peak;
+        return;
+      }
+      std::filesystem::remove(path, error);
+    }
+  }
+  ~MemoryCgroup() {
+    if (!path_.empty()) ::rmdir(path_.c_str());
+  }
+  MemoryCgroup(const MemoryCgroup&) = delete;
+  MemoryCgroup& operator=(const MemoryCgroup&) = delete;
+
+  bool usable() const { return !path_.empty(); }
+  ProcessResult run(const ToolRun& tool, const std::vector<std::string>& arguments) const {
+    std::vector<std::string> all{"-c", "echo $$ > " + path_ + "/cgroup.procs && exec \"$@\"", "sh", tool.binary()};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    testing::Process process("/bin/sh", {.arguments = all, .directory = tool.directory()});
+    return process.finish();
+  }
+  uint64_t peak_bytes() const {
+    uint64_t bytes = 0;
+    std::ifstream(peak_) >> bytes;
+    return bytes;
+  }
+
+ private:
+  std::string path_, peak_;
+};
+
+uint64_t peak_rss_of(const ProcessResult& result) {
+  return nlohmann::json::parse(result.out.substr(result.out.rfind("{\"summary\"")))["peak_rss_bytes"];
+}
+
+// Trains in a cgroup of the budget and 64 MiB.
+void expect_kept(const ToolRun& tool, uint64_t budget_bytes, std::vector<std::string> options) {
+  const MemoryCgroup cgroup(budget_bytes + 64 * kMiB);
+  if (!cgroup.usable()) GTEST_SKIP() << "no memory cgroup can be made here (needs root)";
+  options.insert(options.end(), {"--json", "--memory", std::to_string(budget_bytes)});
+  const ProcessResult result = cgroup.run(tool, tool.train_arguments("run", 3, options));
+  ASSERT_EQ(result.exit_status, 0) << "signal " << result.signal << "\n" << result.err;
+  EXPECT_LE(peak_rss_of(result), budget_bytes);
+  std::printf("budget %s, peak resident %s, peak of the cgroup %s\n", format_size(budget_bytes).c_str(),
+              format_size(peak_rss_of(result)).c_str(), format_size(cgroup.peak_bytes()).c_str());
+}
+
+TEST(MemoryBudget, IsKeptByAModelTenTimesItsSize) {
+  if (kSanitized) GTEST_SKIP() << "sanitizers take memory of their own";
+  const ToolRun tool(HEADRACE_BINARY, R"({"model_type": "gpt2", "n_layer": 12, "n_embd": 768, "n_head": 12})", 40000);
+  const uint64_t state_bytes = uint64_t{124439808} * 12;
+  expect_kept(tool, state_bytes / 10, {"--seq", "64", "--batch", "1"});
+}
+
+TEST(MemoryBudget, IsKeptAtItsLeast) {
+  if (kSanitized) GTEST_SKIP() << "sanitizers take memory of their own";
+  const ToolRun tool(HEADRACE_BINARY,
+                     R"({"model_type": "gpt2", "n_layer": 4, "n_embd": 256, "n_head": 4, "vocab_size": 2000})", 40000);
+  const std::vector<std::string> options{"--seq", "64", "--batch", "4"};
+  std::vector<std::string> too_little = options;
+  too_little.insert(too_little.end(), {"--memory", "4MiB"});
+  const ProcessResult refused = tool.train("run", 3, too_little);
+  ASSERT_EQ(refused.exit_status, 3);
+  const size_t at = refused.err.find("give --memory ") + 14;
+  const auto least = parse_size(refused.err.substr(at, refused.err.find(' ', at) - at));
+  ASSERT_TRUE(least.has_value()) << refused.err;
+  expect_kept(tool, *least, options);
+}
+
+TEST(MemoryBudget, TooSmallIsRefusedAtOnceNamingWhatTakesIt) {
+  const ToolRun tool(HEADRACE_BINARY, R"({"model_type": "gpt2"})", 40000);
+  const ProcessResult result = tool.train("run", 3, {"--memory", "20MiB"});
+  EXPECT_EQ(result.exit_status, 3);
+  EXPECT_THAT(result.err, HasSubstr("needs at least"));
+  EXPECT_THAT(result.err, HasSubstr("the largest parts are"));
+  EXPECT_THAT(result.err, HasSubstr("the process and its libraries"));
+  if (!kSanitized) {
+    EXPECT_LT(result.seconds, 2.0);  // a promise, not a measurement: it takes a tenth of that
+  }
+  EXPECT_FALSE(std::filesystem::exists(tool.path("run")));
+}
+
+}  // namespace
+}  // namespace headrace
