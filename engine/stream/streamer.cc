@@ -30,7 +30,6 @@ Streamer::~Streamer() {
 }
 
 void Streamer::begin(const Program& program, Plan plan) {
-  std::vector<storage::IoRequest> requests;
   {
     std::lock_guard lock(mutex_);
     HEADRACE_CHECK(program_ == nullptr || completed_ops_ == plan.first_op, "a program begins before the last ended");
@@ -49,9 +48,8 @@ void Streamer::begin(const Program& program, Plan plan) {
     for (const SpillWrite& spill : plan_.spills) unfinished_writes_[spill.id] = 1;
     for (const WriteId id : plan_.op_write)
       if (id != 0) unfinished_writes_[id] = 2;  // weights and moments
-    begin_ready_placements(requests);
   }
-  submit(requests);
+  go_on();
 }
 
 Streamer::Needed Streamer::needed(OpIndex op) const {
@@ -133,10 +131,18 @@ void Streamer::verify_entry(EntryId id) {
 
 void Streamer::complete(OpIndex op, BlockId block) {
   if (program_->ops[op - plan_.first_op].kind == OpKind::kUpdate) run_isolated([&] { write_block(op, block); });
-  std::vector<const SpillWrite*> due;
   {
     std::lock_guard lock(mutex_);
     advance_completed(op);
+  }
+  go_on();
+}
+
+// Begins whatever need not wait any longer.
+void Streamer::go_on() {
+  std::vector<const SpillWrite*> due;
+  {
+    std::lock_guard lock(mutex_);
     for (; next_spill_ < plan_.spills.size() && plan_.spills[next_spill_].after_ops <= completed_ops_; next_spill_++)
       due.push_back(&plan_.spills[next_spill_]);
   }

@@ -90,6 +90,7 @@ class Streamer : private storage::IoListener {
   void verify(const Needed& operation);
   void verify_entry(EntryId entry);
   void write_block(OpIndex op, BlockId block);
+  void go_on();
   void spill(const SpillWrite& write);
   void advance_completed(OpIndex op);
   void submit(std::span<const storage::IoRequest> requests);
