@@ -29,6 +29,7 @@ constexpr bool kSanitized = false;
 class MemoryCgroup {
  public:
   explicit MemoryCgroup(uint64_t limit_bytes) {
+    limit_bytes = limit_bytes / 4096 * 4096;  // as the kernel keeps it
     const std::string name = "headrace-test-" + std::to_string(::getpid());
     for (const auto& [root, limit, peak] :
          {std::tuple{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"},
@@ -36,8 +37,9 @@ class MemoryCgroup {
       const std::string path = std::string(root) + "/" + name;
       std::error_code error;
       if (!std::filesystem::create_directory(path, error)) continue;
-      std::ofstream(path + "/" + limit) << limit_bytes;
-      if (uint64_t set = 0; std::ifstream(path + "/" + limit) >> set && set == limit_bytes) {
+      const bool of_the_kernel = std::filesystem::exists(path + "/cgroup.procs");
+      if (of_the_kernel) std::ofstream(path + "/" + limit) << limit_bytes;
+      if (uint64_t set = 0; of_the_kernel && std::ifstream(path + "/" + limit) >> set && set == limit_bytes) {
         path_ = path;
         peak_ = path + "/" + peak;
         return;
@@ -80,6 +82,7 @@ void expect_kept(const ToolRun& tool, uint64_t budget_bytes, std::vector<std::st
   const ProcessResult result = cgroup.run(tool, tool.train_arguments("run", 3, options));
   ASSERT_EQ(result.exit_status, 0) << "signal " << result.signal << "\n" << result.err;
   EXPECT_LE(peak_rss_of(result), budget_bytes);
+  EXPECT_GT(cgroup.peak_bytes(), 0U) << "the run was not in the cgroup";
   std::printf("budget %s, peak resident %s, peak of the cgroup %s\n", format_size(budget_bytes).c_str(),
               format_size(peak_rss_of(result)).c_str(), format_size(cgroup.peak_bytes()).c_str());
 }
