@@ -1,5 +1,6 @@
 // The output projection fused with softmax and cross entropy, streamed over the vocabulary: logits exist one
-// block of the vocabulary at a time, kept for the backward pass (like any activation) or computed again there.
+// block of the vocabulary at a time, kept for the backward pass (like any activation) or computed again
+// there.
 #pragma once
 
 #include <functional>
@@ -11,8 +12,8 @@
 
 namespace headrace::models {
 
-// Sees the logits of a forward pass, a block of the vocabulary at a time: those of entries [first_row, first_row +
-// logits.columns) for the tokens of a micro-batch. Blocks come in order.
+// Sees the logits of a forward pass, a block of the vocabulary at a time: those of entries [first_row,
+// first_row + logits.columns) for the tokens of a micro-batch. Blocks come in order.
 using LogitsObserver = std::function<void(size_t micro_batch, int64_t first_row, math::ConstMatrix logits)>;
 
 class CrossEntropyHead {
@@ -29,8 +30,8 @@ class CrossEntropyHead {
 
   // Sets the sums of the losses of the span's sequences in `loss_sums` [sequence of the batch]: sequence by
   // sequence, so that they do not depend on micro-batches.
-  Saved forward(Context& context, const train::MicroBatches& batch, train::Span span, const std::vector<Tensor>& x,
-                std::vector<double>& loss_sums) const;
+  Saved forward(Context& context, const train::MicroBatches& batch, train::Span span,
+                const std::vector<Tensor>& x, std::vector<double>& loss_sums) const;
   // Gradient of the mean loss over all tokens of the batch with respect to x.
   std::vector<Tensor> backward(Context& context, const train::MicroBatches& batch, train::Span span,
                                const std::vector<Tensor>& x, const Saved& saved, bool recompute_logits) const;

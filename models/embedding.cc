@@ -50,7 +50,8 @@ void add_positions(const BlockRows& rows, const WeightView& w, int64_t seq, Matr
 }
 
 // dw[p] (+)= sum over sequences, in order, of dx[sequence * s + p]; zero where no token stands at p.
-void add_position_gradient(const BlockRows& rows, const Matrix& dx, int64_t seq, Matrix dw, Accumulate accumulate) {
+void add_position_gradient(const BlockRows& rows, const Matrix& dx, int64_t seq, Matrix dw,
+                           Accumulate accumulate) {
   tbb::parallel_for(tbb::blocked_range<int64_t>(0, rows.count, 16), [&](const auto& part) {
     for (int64_t r = part.begin(); r < part.end(); r++) {
       float* out = dw.row(r);
@@ -82,24 +83,28 @@ std::vector<uint32_t> Embedding::position_blocks(int64_t seq) const {
   return blocks;
 }
 
-std::vector<Tensor> Embedding::forward(Context& context, const train::MicroBatches& batch, train::Span span) const {
+std::vector<Tensor> Embedding::forward(Context& context, const train::MicroBatches& batch,
+                                       train::Span span) const {
   std::vector<Tensor> x;
-  for (size_t i = span.first; i < span.last; i++) x.push_back(context.tensor(batch.tokens(i), tokens_.columns));
+  for (size_t i = span.first; i < span.last; i++)
+    x.push_back(context.tensor(batch.tokens(i), tokens_.columns));
   const auto work = [&](const BlockRows&, size_t i) { return Work{.writes = {x[i]}}; };
   const std::vector<uint32_t> blocks = token_blocks(batch, span);
   context.forward({.weight = tokens_,
                    .blocks = blocks,
                    .items = x.size(),
                    .work = work,
-                   .run = [&](const BlockRows& rows, const WeightView& w, size_t i,
-                              Workspace) { gather(rows, w, batch.inputs(span.first + i), context.matrix(x[i])); }});
+                   .run = [&](const BlockRows& rows, const WeightView& w, size_t i, Workspace) {
+                     gather(rows, w, batch.inputs(span.first + i), context.matrix(x[i]));
+                   }});
   const std::vector<uint32_t> rows_used = position_blocks(batch.seq());
   context.forward({.weight = positions_,
                    .blocks = rows_used,
                    .items = x.size(),
                    .work = work,
-                   .run = [&](const BlockRows& rows, const WeightView& w, size_t i,
-                              Workspace) { add_positions(rows, w, batch.seq(), context.matrix(x[i])); }});
+                   .run = [&](const BlockRows& rows, const WeightView& w, size_t i, Workspace) {
+                     add_positions(rows, w, batch.seq(), context.matrix(x[i]));
+                   }});
   return x;
 }
 
@@ -110,8 +115,8 @@ void Embedding::backward(Context& context, const train::MicroBatches& batch, tra
                     .items = dx.size(),
                     .reads_weight = false,
                     .work = work,
-                    .run = [&](const BlockRows& rows, const WeightView&, size_t i, Matrix dw, Accumulate accumulate,
-                               Workspace) {
+                    .run = [&](const BlockRows& rows, const WeightView&, size_t i, Matrix dw,
+                               Accumulate accumulate, Workspace) {
                       add_position_gradient(rows, context.matrix(dx[i]), batch.seq(), dw, accumulate);
                     }});
   const std::vector<uint32_t> blocks = token_blocks(batch, span);
@@ -120,11 +125,12 @@ void Embedding::backward(Context& context, const train::MicroBatches& batch, tra
                     .items = dx.size(),
                     .reads_weight = false,
                     .work = work,
-                    .run = [&](const BlockRows& rows, const WeightView&, size_t i, Matrix dw, Accumulate accumulate,
-                               Workspace) {
+                    .run = [&](const BlockRows& rows, const WeightView&, size_t i, Matrix dw,
+                               Accumulate accumulate, Workspace) {
                       if (accumulate == Accumulate::kNo)
                         for (int64_t r = 0; r < dw.rows; r++) std::fill_n(dw.row(r), dw.columns, 0.0F);
-                      math::embed_backward(context.matrix(dx[i]), batch.inputs(span.first + i), rows.first, dw);
+                      math::embed_backward(context.matrix(dx[i]), batch.inputs(span.first + i), rows.first,
+                                           dw);
                     }});
 }
 

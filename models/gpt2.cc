@@ -79,7 +79,8 @@ class Gpt2 : public train::Model {
     const bool residual = spec.name.ends_with("c_proj.weight");
     const double deviation =
         config_.initializer_range / (residual ? std::sqrt(2.0 * double(config_.n_layer)) : 1.0);
-    math::fill_normal(seed, tensor, first_row * spec.columns, values.size(), 0.0F, float(deviation), values.data());
+    math::fill_normal(seed, tensor, first_row * spec.columns, values.size(), 0.0F, float(deviation),
+                      values.data());
   }
 
   void evaluate(Context& context, const train::Batch& batch, const train::ExecutionPolicy& policy) override {
@@ -107,7 +108,8 @@ class Gpt2 : public train::Model {
   };
 
   stream::Parameter parameter(storage::TensorId tensor) const {
-    return {.tensor = tensor, .rows = int64_t(specs_[tensor].rows), .columns = int64_t(specs_[tensor].columns)};
+    return {
+        .tensor = tensor, .rows = int64_t(specs_[tensor].rows), .columns = int64_t(specs_[tensor].columns)};
   }
 
   void forward(Context& context, const train::MicroBatches& parts, bool keep) {

@@ -2,8 +2,8 @@
 
 namespace headrace::models {
 
-// Offsets in the bundle follow gpt2_tensors(): norm 1 (weight, bias), c_attn, c_proj, norm 2 (weight, bias), c_fc,
-// MLP's c_proj.
+// Offsets in the bundle follow gpt2_tensors(): norm 1 (weight, bias), c_attn, c_proj, norm 2 (weight, bias),
+// c_fc, MLP's c_proj.
 Gpt2Layer::Gpt2Layer(const Gpt2Config& config, const std::array<stream::Parameter, kTensors>& parameters)
     : vectors_(parameters[4]),
       shape_{.sequence = 0,
@@ -42,7 +42,8 @@ void Gpt2Layer::backward(Context& context, int64_t seq, const Kept& from_forward
                          const std::vector<Tensor>& dy) const {
   math::AttentionShape shape = shape_;
   shape.sequence = seq;
-  const Vectors vectors{.values = context.load_vectors(vectors_), .gradient = context.gradient_of_vectors(vectors_)};
+  const Vectors vectors{.values = context.load_vectors(vectors_),
+                        .gradient = context.gradient_of_vectors(vectors_)};
   const Kept kept = recompute ? forward_to_hidden(context, seq, from_forward.x, vectors) : from_forward;
 
   const std::vector<Tensor> dhidden =
@@ -52,7 +53,8 @@ void Gpt2Layer::backward(Context& context, int64_t seq, const Kept& from_forward
       fc_.backward(context, norm2_.forward(context, kept.middle, vectors), dhidden, vectors, seq);
   norm2_.backward(context, kept.middle, dnorm2, dy, true, vectors, seq);
 
-  const std::vector<Tensor> dattention = attention_proj_.backward(context, kept.attention.out, dy, vectors, seq);
+  const std::vector<Tensor> dattention =
+      attention_proj_.backward(context, kept.attention.out, dy, vectors, seq);
   const std::vector<Tensor> dqkv = attention_backward(context, kept.qkv, shape, kept.attention, dattention);
   const std::vector<Tensor> dnorm1 =
       qkv_.backward(context, norm1_.forward(context, kept.x, vectors), dqkv, vectors, seq);

@@ -28,10 +28,12 @@ class Gpt2Layer {
 
   Kept forward(Context& context, int64_t seq, const std::vector<Tensor>& x) const;
   // dy becomes dx in place. `recompute`: what `kept` holds beside x is computed again, not read.
-  void backward(Context& context, int64_t seq, const Kept& kept, bool recompute, const std::vector<Tensor>& dy) const;
+  void backward(Context& context, int64_t seq, const Kept& kept, bool recompute,
+                const std::vector<Tensor>& dy) const;
 
  private:
-  Kept forward_to_hidden(Context& context, int64_t seq, const std::vector<Tensor>& x, const Vectors& vectors) const;
+  Kept forward_to_hidden(Context& context, int64_t seq, const std::vector<Tensor>& x,
+                         const Vectors& vectors) const;
 
   stream::Parameter vectors_;
   math::AttentionShape shape_;

@@ -23,8 +23,8 @@ class Linear {
 
   // y[i] = x[i] w^T + b for each micro-batch i: x [tokens, in], y [tokens, out].
   std::vector<Tensor> forward(Context& context, const std::vector<Tensor>& x, const Vectors& vectors) const;
-  // Returns dx[i] = dy[i] w; adds dy^T x to the weight's gradient and dy's column sums to the bias's. `seq`: tokens
-  // of a sequence.
+  // Returns dx[i] = dy[i] w; adds dy^T x to the weight's gradient and dy's column sums to the bias's. `seq`:
+  // tokens of a sequence.
   std::vector<Tensor> backward(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& dy,
                                const Vectors& vectors, int64_t seq) const;
 

@@ -4,13 +4,15 @@ namespace headrace::models {
 
 using stream::Workspace;
 
-std::vector<Tensor> LayerNorm::forward(Context& context, const std::vector<Tensor>& x, const Vectors& vectors) const {
+std::vector<Tensor> LayerNorm::forward(Context& context, const std::vector<Tensor>& x,
+                                       const Vectors& vectors) const {
   std::vector<Tensor> y;
   for (const Tensor& input : x) {
     y.push_back(context.tensor(input.rows, input.columns));
     context.compute({.reads = {input, vectors.values}, .writes = {y.back()}}, [&](Workspace) {
       const float* values = context.matrix(vectors.values).data;
-      math::layer_norm(context.matrix(input), values + weight_, values + bias_, epsilon_, context.matrix(y.back()));
+      math::layer_norm(context.matrix(input), values + weight_, values + bias_, epsilon_,
+                       context.matrix(y.back()));
     });
   }
   return y;
@@ -25,9 +27,9 @@ void LayerNorm::backward(Context& context, const std::vector<Tensor>& x, const s
          .workspace_bytes = math::layer_norm_backward_workspace_bytes(x[i].rows, x[i].columns, seq)},
         [&](Workspace workspace) {
           float* gradient = context.matrix(vectors.gradient).data;
-          math::layer_norm_backward(context.matrix(x[i]), context.matrix(vectors.values).data + weight_, epsilon_,
-                                    context.matrix(dy[i]), seq, context.matrix(dx[i]), add, gradient + weight_,
-                                    gradient + bias_, true, workspace);
+          math::layer_norm_backward(context.matrix(x[i]), context.matrix(vectors.values).data + weight_,
+                                    epsilon_, context.matrix(dy[i]), seq, context.matrix(dx[i]), add,
+                                    gradient + weight_, gradient + bias_, true, workspace);
         });
 }
 
@@ -56,7 +58,8 @@ void add_to(Context& context, const std::vector<Tensor>& x, const std::vector<Te
     });
 }
 
-AttentionOutput attention(Context& context, const std::vector<Tensor>& qkv, const math::AttentionShape& shape) {
+AttentionOutput attention(Context& context, const std::vector<Tensor>& qkv,
+                          const math::AttentionShape& shape) {
   AttentionOutput output;
   for (const Tensor& input : qkv) {
     const Tensor out = context.tensor(input.rows, shape.heads * shape.head_size);
@@ -65,8 +68,8 @@ AttentionOutput attention(Context& context, const std::vector<Tensor>& qkv, cons
                      .writes = {out, log_sum_exp},
                      .workspace_bytes = math::attention_workspace_bytes(shape)},
                     [&](Workspace workspace) {
-                      math::attention(context.matrix(input), shape, context.matrix(out), context.matrix(log_sum_exp),
-                                      workspace);
+                      math::attention(context.matrix(input), shape, context.matrix(out),
+                                      context.matrix(log_sum_exp), workspace);
                     });
     output.out.push_back(out);
     output.log_sum_exp.push_back(log_sum_exp);
@@ -85,8 +88,8 @@ std::vector<Tensor> attention_backward(Context& context, const std::vector<Tenso
                      .workspace_bytes = math::attention_workspace_bytes(shape)},
                     [&](Workspace workspace) {
                       math::attention_backward(context.matrix(qkv[i]), shape, context.matrix(forward.out[i]),
-                                               context.matrix(forward.log_sum_exp[i]), context.matrix(dout[i]),
-                                               context.matrix(dqkv[i]), workspace);
+                                               context.matrix(forward.log_sum_exp[i]),
+                                               context.matrix(dout[i]), context.matrix(dqkv[i]), workspace);
                     });
   }
   return dqkv;

@@ -1,5 +1,5 @@
-// The parts of a transformer layer without weights of their own, over micro-batches: layer norm (its weight and
-// bias are in the layer's bundle), GELU, the residual addition, causal attention.
+// The parts of a transformer layer without weights of their own, over micro-batches: layer norm (its weight
+// and bias are in the layer's bundle), GELU, the residual addition, causal attention.
 #pragma once
 
 #include <vector>
@@ -25,7 +25,8 @@ class LayerNorm {
 };
 
 std::vector<Tensor> gelu(Context& context, const std::vector<Tensor>& x);
-void gelu_backward(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& dy);  // in place
+void gelu_backward(Context& context, const std::vector<Tensor>& x,
+                   const std::vector<Tensor>& dy);  // in place
 
 void add_to(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& y);  // y += x
 
@@ -33,7 +34,8 @@ struct AttentionOutput {
   std::vector<Tensor> out;          // [tokens, heads * head_size]
   std::vector<Tensor> log_sum_exp;  // [tokens, heads]
 };
-AttentionOutput attention(Context& context, const std::vector<Tensor>& qkv, const math::AttentionShape& shape);
+AttentionOutput attention(Context& context, const std::vector<Tensor>& qkv,
+                          const math::AttentionShape& shape);
 std::vector<Tensor> attention_backward(Context& context, const std::vector<Tensor>& qkv,
                                        const math::AttentionShape& shape, const AttentionOutput& forward,
                                        const std::vector<Tensor>& dout);

@@ -13,6 +13,7 @@ namespace headrace::storage {
 
 // Reads and verifies every current block once, in a few tens of MiB of memory. Throws Error (kCorrupt) for a
 // block that is not what was written. `progress`, if there is one, is told the share done.
-std::string digest(const Store& store, BlockIo& io, const std::function<void(double fraction)>& progress = nullptr);
+std::string digest(const Store& store, BlockIo& io,
+                   const std::function<void(double fraction)>& progress = nullptr);
 
 }  // namespace headrace::storage

@@ -38,7 +38,7 @@ std::string system_text(int error_number);
 
 }  // namespace headrace
 
-#define HEADRACE_CHECK(condition, ...)                                                               \
-  do {                                                                                               \
+#define HEADRACE_CHECK(condition, ...)                                                                    \
+  do {                                                                                                    \
     if (!(condition)) ::headrace::check_failed(#condition, __FILE__, __LINE__, std::string{__VA_ARGS__}); \
   } while (false)

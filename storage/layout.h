@@ -25,24 +25,24 @@ struct Plane {
 };
 
 struct TensorPart {
-  std::string name;             // Hugging Face's name: "h.0.ln_1.weight"
+  std::string name;  // Hugging Face's name: "h.0.ln_1.weight"
   std::vector<uint64_t> shape;
-  uint64_t first_element = 0;   // in the stored matrix, row-major
+  uint64_t first_element = 0;  // in the stored matrix, row-major
 };
 
 struct TensorSpec {
   std::string name;
   uint64_t rows = 0, columns = 0;
-  uint64_t block_rows = 0;        // rows of a block; the last block may have fewer
-  uint32_t slots = 2;             // 2 trained, 1 frozen
+  uint64_t block_rows = 0;  // rows of a block; the last block may have fewer
+  uint32_t slots = 2;       // 2 trained, 1 frozen
   std::vector<Plane> planes;
   std::vector<TensorPart> parts;  // in element order, without gaps; a matrix has one, itself
 };
 
 struct PlaneExtent {
-  uint64_t offset = 0;        // bytes from the start of the payload; a multiple of kPlaneAlignment
-  uint64_t bytes = 0;         // content, without padding
-  uint64_t padded_bytes = 0;  // a multiple of kPlaneAlignment
+  uint64_t offset = 0;                   // bytes from the start of the payload; a multiple of kPlaneAlignment
+  uint64_t bytes = 0;                    // content, without padding
+  uint64_t padded_bytes = 0;             // a multiple of kPlaneAlignment
   uint32_t first_chunk = 0, chunks = 0;  // checksums: one for each kChecksumChunk of padded_bytes
 };
 
@@ -75,8 +75,8 @@ class Layout {
   BlockId first_block(TensorId id) const { return first_block_[id]; }
   uint32_t block_count(TensorId id) const { return first_block_[id + 1] - first_block_[id]; }
 
-  uint64_t element_count() const { return element_count_; }  // of all tensors
-  uint64_t payload_bytes() const { return payload_bytes_; }  // of one slot of every block
+  uint64_t element_count() const { return element_count_; }                 // of all tensors
+  uint64_t payload_bytes() const { return payload_bytes_; }                 // of one slot of every block
   static uint64_t range_bytes(const BlockLayout& block, PlaneRange range);  // with padding
 
  private:

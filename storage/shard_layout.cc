@@ -13,7 +13,7 @@ namespace headrace::storage {
 namespace {
 
 constexpr uint64_t kRecordsPerTransaction = 4096;  // LMDB's list of dirty pages holds 131071
-constexpr uint64_t kMaxPageBytes = 32768;           // LMDB's
+constexpr uint64_t kMaxPageBytes = 32768;          // LMDB's
 
 uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 

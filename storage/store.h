@@ -7,8 +7,8 @@
 // Threads: read_request, verify, seal and write_request may be called from any thread, for different blocks
 // at the same time; commit() from one thread at a time, with no write of the step outstanding. While
 // commit() runs, reads may go on; seal() and write_request() for the next step must wait for its return.
-// Failure: Error; kCorrupt names shard file, offset, length, tensor and block. A failed sync or catalog commit
-// poisons the store: every later commit() throws.
+// Failure: Error; kCorrupt names shard file, offset, length, tensor and block. A failed sync or catalog
+// commit poisons the store: every later commit() throws.
 #pragma once
 
 #include <cstddef>
@@ -25,11 +25,11 @@
 namespace headrace::storage {
 
 struct StoreConfig {
-  std::string run_dir;                   // RUN
-  std::vector<std::string> shard_dirs;   // empty: RUN/shards/000; else one shard in each, "run id-NNN" below
+  std::string run_dir;                  // RUN
+  std::vector<std::string> shard_dirs;  // empty: RUN/shards/000; else one shard in each, "run id-NNN" below
   Layout layout;
-  std::string model_json;                // the resolved configuration that made the layout, kept in the catalog
-  std::string cursor_json;               // small state that commits with a step (seed, data position)
+  std::string model_json;   // the resolved configuration that made the layout, kept in the catalog
+  std::string cursor_json;  // small state that commits with a step (seed, data position)
 };
 
 // Content of a block's planes at creation: fills `payload` (layout.payload_bytes, zeroed before) and returns
@@ -71,8 +71,8 @@ class Store {
 
   virtual const Layout& layout() const = 0;
   virtual const std::string& model_json() const = 0;
-  virtual const std::string& cursor_json() const = 0;  // of the committed step
-  virtual uint64_t step() const = 0;                   // committed
+  virtual const std::string& cursor_json() const = 0;        // of the committed step
+  virtual uint64_t step() const = 0;                         // committed
   virtual std::vector<std::string> shard_paths() const = 0;  // directories, in shard order; spill goes there
   virtual std::span<const FileIndex> shard_files() const = 0;
   virtual uint32_t shard_of(BlockId block) const = 0;

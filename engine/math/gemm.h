@@ -26,12 +26,13 @@ enum class Accumulate : bool { kNo, kYes };  // kYes adds each panel to what the
 void gemm_nt(ConstMatrix x, WeightView w, const float* bias, Matrix y, std::span<std::byte> workspace);
 size_t gemm_nt_workspace_bytes(int64_t tokens, int64_t out, int64_t in);
 
-// dx (+)= dy w: dy [tokens, out], w [out, in], dx [tokens, in]. Panels lie in `out`, starting at w's first row.
+// dx (+)= dy w: dy [tokens, out], w [out, in], dx [tokens, in]. Panels lie in `out`, starting at w's first
+// row.
 void gemm_nn(ConstMatrix dy, WeightView w, Matrix dx, Accumulate accumulate, std::span<std::byte> workspace);
 size_t gemm_nn_workspace_bytes(int64_t tokens, int64_t out, int64_t in);
 
-// dw (+)= dy^T x: dy [tokens, out], x [tokens, in], dw [out, in]. Panels lie in tokens, starting anew at every
-// multiple of `sequence` (tokens of a sequence; tokens is a multiple of it).
+// dw (+)= dy^T x: dy [tokens, out], x [tokens, in], dw [out, in]. Panels lie in tokens, starting anew at
+// every multiple of `sequence` (tokens of a sequence; tokens is a multiple of it).
 void gemm_tn(ConstMatrix dy, ConstMatrix x, int64_t sequence, Matrix dw, Accumulate accumulate,
              std::span<std::byte> workspace);
 size_t gemm_tn_workspace_bytes(int64_t tokens, int64_t out, int64_t in);

@@ -40,8 +40,8 @@ void attention(ConstMatrix qkv, AttentionShape shape, Matrix out, Matrix log_sum
                std::span<std::byte> workspace);
 void attention_backward(ConstMatrix qkv, AttentionShape shape, ConstMatrix out, ConstMatrix log_sum_exp,
                         ConstMatrix dout, Matrix dqkv, std::span<std::byte> workspace);
-size_t attention_workspace_bytes(AttentionShape shape);           // for either pass, any number of tokens
-                                                                  // and max_concurrency() threads
+size_t attention_workspace_bytes(AttentionShape shape);  // for either pass, any number of tokens
+                                                         // and max_concurrency() threads
 
 // --- Embedding ---
 // x[t] = token row + position row. `row_of` gives the weight row of token ids[t] (rows may lie in several
@@ -76,11 +76,12 @@ void cross_entropy_backward(Matrix logits, int64_t first, std::span<const int32_
                             std::span<const SoftmaxState> states, float scale);
 
 // --- Planes of exact float32 weights ---
-// high = (bits + 0x8000) >> 16 (to nearest, ties away from zero), low = bits & 0xffff, so that bits = (high <<
-// 16) + int16(low). Exact for every finite weight and infinity; values that round up to infinity in the high plane (above the
-// largest bfloat16) still join exactly. A NaN joins to the same bits.
+// high = (bits + 0x8000) >> 16 (to nearest, ties away from zero), low = bits & 0xffff, so that bits = (high
+// << 16) + int16(low). Exact for every finite weight and infinity; values that round up to infinity in the
+// high plane (above the largest bfloat16) still join exactly. A NaN joins to the same bits.
 void split_planes(const float* weight, int64_t n, uint16_t* high, uint16_t* low);
-void join_planes(const uint16_t* high, const uint16_t* low, int64_t n, float* weight);  // low null: high alone
+void join_planes(const uint16_t* high, const uint16_t* low, int64_t n,
+                 float* weight);  // low null: high alone
 
 // --- AdamW (Loshchilov and Hutter 2019), as torch.optim.AdamW computes it ---
 struct AdamWStep {
@@ -90,9 +91,10 @@ struct AdamWStep {
   float gradient_scale = 1;                           // clipping; multiplies the gradient first
 };
 // weight -= lr * weight_decay * weight; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
-// weight -= lr / bias_correction1 * m / (sqrt(v) / sqrt(bias_correction2) + epsilon). All n elements, in place.
-void adamw(const AdamWStep& step, const float* gradient, int64_t n, uint16_t* high, uint16_t* low, float* moment1,
-           float* moment2);
+// weight -= lr / bias_correction1 * m / (sqrt(v) / sqrt(bias_correction2) + epsilon). All n elements, in
+// place.
+void adamw(const AdamWStep& step, const float* gradient, int64_t n, uint16_t* high, uint16_t* low,
+           float* moment1, float* moment2);
 
 // Sum of squares of n contiguous values as a double, in a fixed order that depends on n alone.
 double sum_of_squares(const float* values, int64_t n);

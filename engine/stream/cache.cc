@@ -65,7 +65,8 @@ void CachePlanner::start(const Program& program, const Program* next) {
   next_ = next;
   end_op_ = first_op_ + program.ops.size() + (next ? next->ops.size() : 0);
   fetch_head_ = first_op_;
-  const size_t temporaries = std::max(program.temporary_bytes.size(), next ? next->temporary_bytes.size() : 0);
+  const size_t temporaries =
+      std::max(program.temporary_bytes.size(), next ? next->temporary_bytes.size() : 0);
   if (residents_.size() < space_.size(temporaries)) residents_.resize(space_.size(temporaries));
   plan_ = Plan{.first_op = first_op_,
                .first_placement = placement_count_,
@@ -123,11 +124,14 @@ void CachePlanner::place_operation(OpIndex op) {
 }
 
 // Gives entries that the next few operations create their memory, so that these can begin before `op` ends.
+// Not those whose earlier content is still to be read: a gradient that an update uses up just before the next
+// begins.
 void CachePlanner::create_ahead(OpIndex op) {
   const OpIndex last = std::min(end_op_ - 1, op + options_.create_ahead_ops);
   for (OpIndex ahead = op + 1; ahead <= last; ahead++)
     for (const Access& access : accesses(ahead))
-      if (access.mode == AccessMode::kCreate && !residents_[access.entry].resident)
+      if (const Resident& resident = residents_[access.entry];
+          access.mode == AccessMode::kCreate && !resident.resident && resident.next_use == ahead)
         if (!place(access, ahead, false)) return;
 }
 
@@ -156,7 +160,8 @@ bool CachePlanner::place(const Access& access, OpIndex op, bool may_disturb_writ
 }
 
 // The arena's pieces lie so that the operation's entries do not fit between them: moves everything out and
-// places them side by side. Costs traffic, and happens only where the arena is nearly as small as the operation.
+// places them side by side. Costs traffic, and happens only where the arena is nearly as small as the
+// operation.
 void CachePlanner::place_after_clearing(OpIndex op) {
   uint64_t needed = 0;
   for (const Access& access : accesses(op)) needed += placed_bytes(bytes_of(access, op));
@@ -211,8 +216,8 @@ double CachePlanner::cost(const Segment& segment, OpIndex op) const {
   return near * double(segment.bytes) * (twice ? 2 : 1);
 }
 
-// Of all runs of segments that are large enough, the one that costs the least: the largest cost of its segments,
-// or their sum, by the rule; of equals, the one that gives up the fewest bytes.
+// Of all runs of segments that are large enough, the one that costs the least: the largest cost of its
+// segments, or their sum, by the rule; of equals, the one that gives up the fewest bytes.
 std::optional<CachePlanner::Window> CachePlanner::victim_window(uint64_t bytes, OpIndex op,
                                                                 bool may_disturb_writes) const {
   const bool sums = options_.rule == VictimRule::kCheapest || options_.rule == VictimRule::kCheapestDirty;
@@ -252,7 +257,8 @@ void CachePlanner::settle(const Window& window, const Access& access, uint64_t b
                       .after_writes = {},
                       .after_placements = {},
                       .spill = {}};
-  if (resident.fetched_for_nothing != 0) placement.after_placements.push_back(resident.fetched_for_nothing - 1);
+  if (resident.fetched_for_nothing != 0)
+    placement.after_placements.push_back(resident.fetched_for_nothing - 1);
   uint64_t run = 0;
   for (size_t i = window.first; i < window.last; i++) {
     Segment& segment = segments_[i];
@@ -275,7 +281,8 @@ void CachePlanner::settle(const Window& window, const Access& access, uint64_t b
   Segment rest = segments_[window.last - 1];
   rest.bytes = run - bytes;
   rest.offset = placement.offset + bytes;
-  auto at = segments_.erase(segments_.begin() + ptrdiff_t(window.first), segments_.begin() + ptrdiff_t(window.last));
+  auto at = segments_.erase(segments_.begin() + ptrdiff_t(window.first),
+                            segments_.begin() + ptrdiff_t(window.last));
   at = segments_.insert(at, Segment{.offset = placement.offset, .bytes = bytes, .entry = access.entry});
   if (rest.bytes > 0) segments_.insert(at + 1, rest);
 
@@ -349,8 +356,9 @@ void CachePlanner::merge_free(size_t index) {
 }
 
 size_t CachePlanner::segment_at(uint64_t offset) const {
-  const auto found = std::lower_bound(segments_.begin(), segments_.end(), offset,
-                                      [](const Segment& segment, uint64_t value) { return segment.offset < value; });
+  const auto found =
+      std::lower_bound(segments_.begin(), segments_.end(), offset,
+                       [](const Segment& segment, uint64_t value) { return segment.offset < value; });
   return size_t(found - segments_.begin());
 }
 

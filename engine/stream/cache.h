@@ -30,7 +30,7 @@ struct Placement {
   OpIndex after_ops = 0;
   std::vector<WriteId> after_writes;
   std::vector<PlacementId> after_placements;  // fetched for nothing: evicted before they were used
-  SpillExtent spill;  // of Source::kSpill
+  SpillExtent spill;                          // of Source::kSpill
 };
 
 // An entry written to the spill file once `after_ops` operations have completed (its last use before it
@@ -52,29 +52,29 @@ struct PlannedBytes {
 };
 
 struct Plan {
-  OpIndex first_op = 0;                        // number of the program's first operation in the session
-  PlacementId first_placement = 0;             // number of placements[0]
-  std::vector<Placement> placements;           // in the order in which they are to begin
-  std::vector<SpillWrite> spills;              // by after_ops
-  std::vector<PlacementId> access_placement;   // for each access of the program
-  std::vector<WriteId> op_write;               // for each operation: of its block's content, or 0
+  OpIndex first_op = 0;                       // number of the program's first operation in the session
+  PlacementId first_placement = 0;            // number of placements[0]
+  std::vector<Placement> placements;          // in the order in which they are to begin
+  std::vector<SpillWrite> spills;             // by after_ops
+  std::vector<PlacementId> access_placement;  // for each access of the program
+  std::vector<WriteId> op_write;              // for each operation: of its block's content, or 0
   PlannedBytes bytes;
 };
 
-// What makes room. Where entries have one size all but the last are Belady's rule, which is optimal; where they
-// have several no simple rule always is, so that the best is chosen by planning with each.
+// What makes room. Where entries have one size all but the last are Belady's rule, which is optimal; where
+// they have several no simple rule always is, so that the best is chosen by planning with each.
 enum class VictimRule : uint8_t {
-  kFarthest,         // the run of entries whose first next use is farthest away
-  kCheapest,         // the least sum of bytes to be read again, each divided by how far away that is
-  kCheapestDirty,    // the same, counting what must be written first twice
+  kFarthest,           // the run of entries whose first next use is farthest away
+  kCheapest,           // the least sum of bytes to be read again, each divided by how far away that is
+  kCheapestDirty,      // the same, counting what must be written first twice
   kLeastRecentlyUsed,  // for comparison
 };
 
 struct CacheOptions {
   uint64_t arena_bytes = 0;
-  uint64_t prefetch_bytes = 0;       // fetched ahead of use at most; 0: on demand
-  uint64_t write_behind_bytes = 0;   // of the last writes whose memory is left alone while it can be
-  uint32_t create_ahead_ops = 2;     // operations ahead for which memory of created entries is placed
+  uint64_t prefetch_bytes = 0;      // fetched ahead of use at most; 0: on demand
+  uint64_t write_behind_bytes = 0;  // of the last writes whose memory is left alone while it can be
+  uint32_t create_ahead_ops = 2;    // operations ahead for which memory of created entries is placed
   VictimRule rule = VictimRule::kFarthest;
 };
 
@@ -111,10 +111,11 @@ class CachePlanner {
     uint64_t bytes = 0;
     OpIndex next_use = kNever, used_ops = 0;  // used_ops: operations completed once its last use is
     WriteId last_write = 0;
-    uint64_t written_at = 0;    // written_bytes_ when its content last went to the store
-    uint64_t offset = 0;        // in the arena
+    uint64_t written_at = 0;  // written_bytes_ when its content last went to the store
+    uint64_t offset = 0;      // in the arena
     bool resident = false, dirty = false, unused = false, prefetched = false, spilled = false;
-    PlacementId fetched_for_nothing = 0;  // one more than the number of its last placement, if that was unused
+    PlacementId fetched_for_nothing =
+        0;  // one more than the number of its last placement, if that was unused
     SpillExtent extent;
   };
   struct Window {
@@ -148,10 +149,10 @@ class CachePlanner {
   CacheOptions options_;
   SpillSpace* spill_space_;
   std::vector<Segment> segments_;
-  std::vector<Resident> residents_;         // by entry
+  std::vector<Resident> residents_;  // by entry
   const Program* program_ = nullptr;
   const Program* next_ = nullptr;
-  std::vector<OpIndex> next_use_;           // for each access of program and next: the entry's next use after
+  std::vector<OpIndex> next_use_;  // for each access of program and next: the entry's next use after
   OpIndex first_op_ = 0, end_op_ = 0, fetch_head_ = 0;
   PlacementId placement_count_ = 0;
   WriteId write_count_ = 0;

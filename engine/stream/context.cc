@@ -57,9 +57,12 @@ Workspace Context::workspace_of(const PlannedOp& op) const {
 
 bool Context::exists(EntryId entry) const {
   switch (space_.kind(entry)) {
-    case EntryKind::kGradient: return gradient_exists_[space_.block(entry)];
-    case EntryKind::kTemporary: return temporary_exists_[space_.temporary_index(entry)];
-    default: return true;
+    case EntryKind::kGradient:
+      return gradient_exists_[space_.block(entry)];
+    case EntryKind::kTemporary:
+      return temporary_exists_[space_.temporary_index(entry)];
+    default:
+      return true;
   }
 }
 
@@ -85,8 +88,9 @@ void Context::add_access(EntryId entry, bool writes, bool last) {
 
 OpIndex Context::emit(OpKind kind, double flops) {
   if (mode_ == Mode::kRecord) {
-    recorded_.ops.push_back(
-        {.kind = kind, .first_access = uint32_t(recorded_.accesses.size()), .access_count = uint32_t(accesses_.size())});
+    recorded_.ops.push_back({.kind = kind,
+                             .first_access = uint32_t(recorded_.accesses.size()),
+                             .access_count = uint32_t(accesses_.size())});
     recorded_.accesses.insert(recorded_.accesses.end(), accesses_.begin(), accesses_.end());
     recorded_.flops += flops;
   } else if (mode_ == Mode::kRun) {
@@ -100,8 +104,8 @@ void Context::check_against_record(OpKind kind) {
   HEADRACE_CHECK(cursor_ < program_->ops.size(), "a step does more than its recording");
   const Op& op = program_->ops[cursor_];
   const std::span<const Access> expected = program_->accesses_of(op);
-  const bool same = op.kind == kind && std::equal(expected.begin(), expected.end(), accesses_.begin(), accesses_.end(),
-                                                  [](const Access& a, const Access& b) {
+  const bool same = op.kind == kind && std::equal(expected.begin(), expected.end(), accesses_.begin(),
+                                                  accesses_.end(), [](const Access& a, const Access& b) {
                                                     return a.entry == b.entry && a.mode == b.mode;
                                                   });
   HEADRACE_CHECK(same, "a step does something else than its recording");
@@ -138,7 +142,10 @@ void Context::plan_update_before(Unit& unit) {
 Context::Unit Context::begin_unit(const Parameter& parameter, uint32_t block_index) const {
   const storage::BlockLayout& block = layout_.block(layout_.first_block(parameter.tensor) + block_index);
   Unit unit;
-  unit.rows = {.block = block.id, .index = block_index, .first = int64_t(block.first_row), .count = int64_t(block.rows)};
+  unit.rows = {.block = block.id,
+               .index = block_index,
+               .first = int64_t(block.first_row),
+               .count = int64_t(block.rows)};
   return unit;
 }
 
@@ -208,8 +215,8 @@ void Context::backward(const BackwardCall& call) {
                           .rows = unit.rows.count,
                           .columns = call.weight.columns,
                           .stride = call.weight.columns};
-    call.run(unit.rows, call.reads_weight ? weight_view(op.block) : math::WeightView{}, op.item, dw, op.accumulate,
-             workspace_of(op));
+    call.run(unit.rows, call.reads_weight ? weight_view(op.block) : math::WeightView{}, op.item, dw,
+             op.accumulate, workspace_of(op));
   });
 }
 
@@ -228,7 +235,8 @@ Tensor Context::gradient_of_vectors(const Parameter& bundle) {
   const BlockId block = layout_.first_block(bundle.tensor);
   const Tensor gradient{.entry = space_.gradient(block), .rows = 1, .columns = bundle.rows};
   if (!gradient_exists_[block])
-    compute({.writes = {gradient}}, [&](Workspace) { std::fill_n(matrix(gradient).data, bundle.rows, 0.0F); });
+    compute({.writes = {gradient}},
+            [&](Workspace) { std::fill_n(matrix(gradient).data, bundle.rows, 0.0F); });
   return gradient;
 }
 
@@ -236,7 +244,8 @@ void Context::end_vectors(const Parameter& bundle) {
   backward({.weight = bundle,
             .reads_weight = false,
             .work = [](const BlockRows&, size_t) { return Work{}; },
-            .run = [](const BlockRows&, const math::WeightView&, size_t, math::Matrix, math::Accumulate, Workspace) {}});
+            .run = [](const BlockRows&, const math::WeightView&, size_t, math::Matrix, math::Accumulate,
+                      Workspace) {}});
 }
 
 void Context::finish_updates() {
@@ -263,20 +272,23 @@ void Context::guarded(const Body& body) {
   }
 }
 
-// The pipeline that overlaps the disk with the mathematics: while one block computes, the optimizer may work on
-// the one before, and the one after waits for its bytes without holding a worker.
+// The pipeline that overlaps the disk with the mathematics: while one block computes, the optimizer may work
+// on the one before, and the one after waits for its bytes without holding a worker.
 void Context::execute(std::vector<Unit>& units, Order order, const RunOp& run_op) {
   if (mode_ != Mode::kRun) return;
   size_t next = 0;
-  const auto compute_mode = order == Order::kAny ? tbb::filter_mode::parallel : tbb::filter_mode::serial_in_order;
-  const auto acquire = tbb::make_filter<void, Unit*>(
-      tbb::filter_mode::serial_in_order, [&](tbb::flow_control& flow) -> Unit* {
+  const auto compute_mode =
+      order == Order::kAny ? tbb::filter_mode::parallel : tbb::filter_mode::serial_in_order;
+  const auto acquire =
+      tbb::make_filter<void, Unit*>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& flow) -> Unit* {
         if (next == units.size()) {
           flow.stop();
           return nullptr;
         }
         Unit& unit = units[next++];
-        guarded([&] { streamer_->acquire(unit.update_before ? unit.before.index : unit.ops.front().index, true); });
+        guarded([&] {
+          streamer_->acquire(unit.update_before ? unit.before.index : unit.ops.front().index, true);
+        });
         return &unit;
       });
   const auto update_before = tbb::make_filter<Unit*, Unit*>(tbb::filter_mode::parallel, [&](Unit* unit) {
@@ -287,7 +299,8 @@ void Context::execute(std::vector<Unit>& units, Order order, const RunOp& run_op
     run_ops(*unit, run_op);
     return unit;
   });
-  const auto finish = tbb::make_filter<Unit*, void>(tbb::filter_mode::parallel, [&](Unit* unit) { finish_unit(*unit); });
+  const auto finish =
+      tbb::make_filter<Unit*, void>(tbb::filter_mode::parallel, [&](Unit* unit) { finish_unit(*unit); });
   tbb::parallel_pipeline(kSuspendsTasks ? options_.tokens : 1, acquire & update_before & compute & finish);
 }
 
@@ -322,7 +335,8 @@ void Context::finish_unit(Unit& unit) {
   guarded([&] {
     const PlannedOp& op = unit.ops.back();
     streamer_->clock().computing(+1);
-    if (options_.mathematics) run_isolated([&] { updates_->gradient_ready(op.block, gradient_of(op.block)); });
+    if (options_.mathematics)
+      run_isolated([&] { updates_->gradient_ready(op.block, gradient_of(op.block)); });
     streamer_->clock().computing(-1);
     streamer_->complete(op.index, op.block);
   });
@@ -363,7 +377,8 @@ Program Context::record(const Step& step, uint32_t parity) {
   return std::move(recorded_);
 }
 
-void Context::run(const Step& step, const Program& program, OpIndex first_op, Streamer& streamer, Updates& updates) {
+void Context::run(const Step& step, const Program& program, OpIndex first_op, Streamer& streamer,
+                  Updates& updates) {
   program_ = &program;
   first_op_ = first_op;
   streamer_ = &streamer;

@@ -1,5 +1,5 @@
-// What layers see of the engine. A layer's code asks for tensors and says what it computes from what; the same
-// code is run dry to record the schedule of a step, and then for real, checked against that record.
+// What layers see of the engine. A layer's code asks for tensors and says what it computes from what; the
+// same code is run dry to record the schedule of a step, and then for real, checked against that record.
 //
 // Mathematics happens only inside the functions handed to compute(), forward() and backward(): these are not
 // called in a dry run, where tensors have shapes and no storage. Everything else (which calls are made, in
@@ -52,8 +52,8 @@ struct BlockRows {
 };
 
 enum class Order : uint8_t {
-  kAny,       // blocks share no output and may overlap
-  kInOrder,   // one after the other
+  kAny,      // blocks share no output and may overlap
+  kInOrder,  // one after the other
 };
 
 struct ForwardCall {
@@ -72,8 +72,8 @@ struct BackwardCall {
   bool reads_weight = true;  // otherwise the view handed to `run` is empty
   std::function<Work(const BlockRows&, size_t item)> work;
   // dw [rows, columns] of the block; kNo: the first contribution, dw is undefined before.
-  std::function<void(const BlockRows&, const math::WeightView&, size_t item, math::Matrix dw, math::Accumulate,
-                     Workspace)>
+  std::function<void(const BlockRows&, const math::WeightView&, size_t item, math::Matrix dw,
+                     math::Accumulate, Workspace)>
       run;
 };
 
@@ -93,7 +93,8 @@ struct ContextOptions {
   BlockPlanes planes;
   bool late_updates = false;  // an update waits for the end of its step, and runs before the block's next use
   size_t tokens = 3;          // blocks in a pipeline at a time
-  bool mathematics = true;    // false, for measuring the disk alone: bytes move, are checked, and stay as they are
+  bool mathematics =
+      true;  // false, for measuring the disk alone: bytes move, are checked, and stay as they are
 };
 
 class Context {
@@ -108,8 +109,8 @@ class Context {
   void backward(const BackwardCall& call);
   // A bundle's elements as float32: [1, elements].
   Tensor load_vectors(const Parameter& bundle);
-  // The gradient of a bundle: [1, elements], zero at first, to be added to by compute(); end_vectors() after the
-  // last addition of an item.
+  // The gradient of a bundle: [1, elements], zero at first, to be added to by compute(); end_vectors() after
+  // the last addition of an item.
   Tensor gradient_of_vectors(const Parameter& bundle);
   void end_vectors(const Parameter& bundle);
   // Runs all updates that are still due.

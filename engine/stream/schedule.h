@@ -33,9 +33,7 @@ class EntrySpace {
   EntryId weights(BlockId block) const { return block; }
   EntryId moments(BlockId block) const { return blocks_ + block; }
   EntryId gradient(BlockId block) const { return 2 * blocks_ + block; }
-  EntryId temporary(uint32_t index, uint32_t parity) const {
-    return 3 * blocks_ + 2 * index + parity;
-  }
+  EntryId temporary(uint32_t index, uint32_t parity) const { return 3 * blocks_ + 2 * index + parity; }
   uint32_t temporary_index(EntryId id) const { return (id - 3 * blocks_) / 2; }
   uint32_t temporary_parity(EntryId id) const { return (id - 3 * blocks_) % 2; }
   EntryKind kind(EntryId id) const {

@@ -10,7 +10,8 @@ SpillExtent SpillSpace::take(uint64_t bytes) {
   auto& gaps = free_[file];
   auto best = gaps.end();
   for (auto gap = gaps.begin(); gap != gaps.end(); ++gap)
-    if (gap->second.bytes >= bytes && (best == gaps.end() || gap->second.bytes < best->second.bytes)) best = gap;
+    if (gap->second.bytes >= bytes && (best == gaps.end() || gap->second.bytes < best->second.bytes))
+      best = gap;
   if (best == gaps.end()) {
     SpillExtent extent{file, end_[file], bytes, 0};
     end_[file] += bytes;

@@ -24,9 +24,12 @@ void StallClock::settle() {
   const auto now = std::chrono::steady_clock::now();
   const double passed = std::chrono::duration<double>(now - last_).count();
   last_ = now;
-  if (computing_ > 0) times_.compute_seconds += passed;
-  else if (writing_ > 0) times_.write_wait_seconds += passed;
-  else if (reading_ > 0) times_.read_wait_seconds += passed;
+  if (computing_ > 0)
+    times_.compute_seconds += passed;
+  else if (writing_ > 0)
+    times_.write_wait_seconds += passed;
+  else if (reading_ > 0)
+    times_.read_wait_seconds += passed;
 }
 
 }  // namespace headrace::stream

@@ -14,9 +14,9 @@ struct StallTimes {
 
 class StallClock {
  public:
-  void computing(int change);               // +1: an operation begins, -1: ends
+  void computing(int change);  // +1: an operation begins, -1: ends
   void waiting(int change, bool for_write);
-  StallTimes take();                        // since the last take()
+  StallTimes take();  // since the last take()
 
  private:
   void settle();

@@ -12,9 +12,10 @@ namespace headrace::stream {
 
 namespace {
 
-constexpr uint64_t kWriteTag = uint64_t{1} << 63;       // with a WriteId: a spill
-constexpr uint64_t kStoreWriteTag = uint64_t{3} << 62;  // with a WriteId: a block; else an entry that is fetched
-constexpr size_t kBeginWindow = 64;  // placements looked at beyond the first that cannot begin yet
+constexpr uint64_t kWriteTag = uint64_t{1} << 63;  // with a WriteId: a spill
+constexpr uint64_t kStoreWriteTag = uint64_t{3}
+                                    << 62;  // with a WriteId: a block; else an entry that is fetched
+constexpr size_t kBeginWindow = 64;         // placements looked at beyond the first that cannot begin yet
 
 storage::ChunkIdentity spill_identity(EntryId entry) {
   return {.object = entry, .slot = storage::kSpillSlot, .chunk = 0, .step = 0};
@@ -32,7 +33,8 @@ Streamer::~Streamer() {
 void Streamer::begin(const Program& program, Plan plan) {
   {
     std::lock_guard lock(mutex_);
-    HEADRACE_CHECK(program_ == nullptr || completed_ops_ == plan.first_op, "a program begins before the last ended");
+    HEADRACE_CHECK(program_ == nullptr || completed_ops_ == plan.first_op,
+                   "a program begins before the last ended");
     program_ = &program;
     plan_ = std::move(plan);
     next_spill_ = 0;
@@ -123,14 +125,16 @@ void Streamer::verify_entry(EntryId id) {
     return;
   }
   const std::span<const std::byte> data(entry.address, entry.bytes);
-  if (storage::first_mismatch(spill_identity(id), data, entry.spill_checksums) == entry.spill_checksums.size())
+  if (storage::first_mismatch(spill_identity(id), data, entry.spill_checksums) ==
+      entry.spill_checksums.size())
     return;
   throw Error(ErrorKind::kCorrupt, "spilled memory of this run came back changed from the drive",
               "nothing that was committed is affected; check the drive, then run the same command again");
 }
 
 void Streamer::complete(OpIndex op, BlockId block) {
-  if (program_->ops[op - plan_.first_op].kind == OpKind::kUpdate) run_isolated([&] { write_block(op, block); });
+  if (program_->ops[op - plan_.first_op].kind == OpKind::kUpdate)
+    run_isolated([&] { write_block(op, block); });
   {
     std::lock_guard lock(mutex_);
     advance_completed(op);
@@ -143,7 +147,8 @@ void Streamer::go_on() {
   std::vector<const SpillWrite*> due;
   {
     std::lock_guard lock(mutex_);
-    for (; next_spill_ < plan_.spills.size() && plan_.spills[next_spill_].after_ops <= completed_ops_; next_spill_++)
+    for (; next_spill_ < plan_.spills.size() && plan_.spills[next_spill_].after_ops <= completed_ops_;
+         next_spill_++)
       due.push_back(&plan_.spills[next_spill_]);
   }
   run_isolated([&] {
@@ -258,7 +263,8 @@ void Streamer::begin_placement(PlacementId id, const Placement& placement,
   }
   storage::IoRequest request;
   if (placement.source == Source::kStore) {
-    request = parts_.store.read_request(parts_.space.block(placement.entry), range_of(placement.entry), entry.address);
+    request = parts_.store.read_request(parts_.space.block(placement.entry), range_of(placement.entry),
+                                        entry.address);
   } else {
     request.kind = storage::IoKind::kRead;
     request.file = parts_.spill_files[placement.spill.file];

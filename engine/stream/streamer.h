@@ -106,11 +106,11 @@ class Streamer : private storage::IoListener {
   Plan plan_;
   size_t next_spill_ = 0;
   std::vector<EntryState> entries_;
-  std::deque<std::pair<PlacementId, Placement>> queue_;     // not begun, in the planned order
-  std::unordered_set<PlacementId> unfinished_placements_;   // not begun or not loaded
+  std::deque<std::pair<PlacementId, Placement>> queue_;      // not begun, in the planned order
+  std::unordered_set<PlacementId> unfinished_placements_;    // not begun or not loaded
   std::unordered_map<WriteId, uint32_t> unfinished_writes_;  // requests still to complete (planned ones too)
-  OpIndex completed_ops_ = 0;                               // all before it have completed
-  std::vector<bool> completed_;                             // of the program, by index
+  OpIndex completed_ops_ = 0;                                // all before it have completed
+  std::vector<bool> completed_;                              // of the program, by index
   uint32_t store_writes_ = 0, in_flight_ = 0;
   bool committing_ = false;
   std::exception_ptr fault_;

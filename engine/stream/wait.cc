@@ -13,8 +13,10 @@ void WaitList::wait(const std::function<bool()>& ready, bool suspend) {
   }
   oneapi::tbb::task::suspend([&](oneapi::tbb::task::suspend_point point) {
     std::lock_guard lock(mutex_);
-    if (ready()) oneapi::tbb::task::resume(point);
-    else suspended_.push_back({&ready, point});
+    if (ready())
+      oneapi::tbb::task::resume(point);
+    else
+      suspended_.push_back({&ready, point});
   });
 }
 

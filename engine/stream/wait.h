@@ -1,6 +1,6 @@
 // How a task waits for something that is not a task (the disk): the task is suspended and its worker goes on
-// with other work. The one place that knows about stack switching: ThreadSanitizer does not survive it, so its
-// build blocks the worker instead, and then a pipeline must not keep more than one token in flight.
+// with other work. The one place that knows about stack switching: ThreadSanitizer does not survive it, so
+// its build blocks the worker instead, and then a pipeline must not keep more than one token in flight.
 #pragma once
 
 #include <condition_variable>
@@ -19,8 +19,8 @@ inline constexpr bool kSuspendsTasks = false;
 inline constexpr bool kSuspendsTasks = true;
 #endif
 
-// Runs work that is parallel inside. While it waits for its own parts, a worker takes up no other task: one that
-// suspended on top of it would hold it back, perhaps from what that task waits for.
+// Runs work that is parallel inside. While it waits for its own parts, a worker takes up no other task: one
+// that suspended on top of it would hold it back, perhaps from what that task waits for.
 template <typename Body>
 void run_isolated(const Body& body) {
   oneapi::tbb::this_task_arena::isolate(body);

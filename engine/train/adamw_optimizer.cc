@@ -25,8 +25,9 @@ class AdamW : public Optimizer {
   void update(const OptimizerStep& step, bool decay, const storage::BlockLayout& block, std::byte* weights,
               std::byte* moments, const float* gradient) const override {
     const auto plane = [&](uint32_t index) {
-      return index < weight_planes_ ? weights + block.planes[index].offset
-                                    : moments + block.planes[index].offset - block.planes[weight_planes_].offset;
+      return index < weight_planes_
+                 ? weights + block.planes[index].offset
+                 : moments + block.planes[index].offset - block.planes[weight_planes_].offset;
     };
     const math::AdamWStep adamw{.lr = step.lr,
                                 .beta1 = options_.beta1,
@@ -40,12 +41,12 @@ class AdamW : public Optimizer {
     auto* low = reinterpret_cast<uint16_t*>(plane(1));
     auto* moment1 = reinterpret_cast<float*>(plane(2));
     auto* moment2 = reinterpret_cast<float*>(plane(3));
-    oneapi::tbb::parallel_for(
-        oneapi::tbb::blocked_range<uint64_t>(0, block.elements, kElementsPerTask), [&](const auto& part) {
-          const uint64_t first = part.begin();
-          math::adamw(adamw, gradient + first, int64_t(part.end() - first), high + first, low + first,
-                      moment1 + first, moment2 + first);
-        });
+    oneapi::tbb::parallel_for(oneapi::tbb::blocked_range<uint64_t>(0, block.elements, kElementsPerTask),
+                              [&](const auto& part) {
+                                const uint64_t first = part.begin();
+                                math::adamw(adamw, gradient + first, int64_t(part.end() - first),
+                                            high + first, low + first, moment1 + first, moment2 + first);
+                              });
   }
 
  private:

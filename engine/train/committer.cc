@@ -53,8 +53,10 @@ void Committer::work() {
       streamer_.fail(fault);
     }
     lock.lock();
-    if (fault) fault_ = fault;
-    else committed_.push_back(report);
+    if (fault)
+      fault_ = fault;
+    else
+      committed_.push_back(report);
     due_.reset();
     streamer_.set_committing(false);
     changed_.notify_all();

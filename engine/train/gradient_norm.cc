@@ -34,7 +34,8 @@ void GradientNorm::add(storage::BlockId id, const float* gradient) {
   oneapi::tbb::parallel_for(uint64_t{0}, panels_of(block), [&](uint64_t panel) {
     const uint64_t first = panel * math::kPanel;
     const uint64_t rows = std::min<uint64_t>(math::kPanel, block.rows - first);
-    sums_[first_panel_[id] + panel] = math::sum_of_squares(gradient + first * columns, int64_t(rows * columns));
+    sums_[first_panel_[id] + panel] =
+        math::sum_of_squares(gradient + first * columns, int64_t(rows * columns));
   });
 }
 

@@ -27,7 +27,8 @@ struct ExecutionPolicy {
   uint64_t micro_batch = 1;       // sequences
   bool recompute_logits = false;  // in the backward pass, instead of keeping them
   bool recompute_layers = false;  // likewise what a layer computes between its input and its output
-  bool blocks_outside = false;    // the loop over micro-batches lies inside each weight block, not around a layer
+  bool blocks_outside =
+      false;  // the loop over micro-batches lies inside each weight block, not around a layer
 
   std::string description() const;
 };

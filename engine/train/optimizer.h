@@ -18,9 +18,9 @@ namespace headrace::train {
 
 // What an update of one step needs beside the block.
 struct OptimizerStep {
-  uint64_t step = 1;          // counted from 1
+  uint64_t step = 1;  // counted from 1
   double lr = 0;
-  float gradient_scale = 1;   // clipping
+  float gradient_scale = 1;  // clipping
 };
 
 class Optimizer {
@@ -29,8 +29,8 @@ class Optimizer {
   virtual std::vector<storage::Plane> planes() const = 0;
   virtual stream::BlockPlanes block_planes() const = 0;
   // `weights` and `moments` are the block's two entries; gradient [elements].
-  virtual void update(const OptimizerStep& step, bool decay, const storage::BlockLayout& block, std::byte* weights,
-                      std::byte* moments, const float* gradient) const = 0;
+  virtual void update(const OptimizerStep& step, bool decay, const storage::BlockLayout& block,
+                      std::byte* weights, std::byte* moments, const float* gradient) const = 0;
 };
 
 std::unique_ptr<Optimizer> make_adamw(const RunOptions& options);

@@ -22,10 +22,11 @@ using stream::Program;
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kProcessBytes = 24 * kMiB;  // code, libraries, threads' stacks, I/O rings, the catalog's map
+constexpr uint64_t kProcessBytes =
+    24 * kMiB;  // code, libraries, threads' stacks, I/O rings, the catalog's map
 constexpr uint64_t kBytesPerOperation = 2048;  // of two programs and their plans
 constexpr uint64_t kBytesPerBlock = 1024;
-constexpr uint64_t kBytesPerChecksum = 48;     // both slots, and the commit that carries them
+constexpr uint64_t kBytesPerChecksum = 48;  // both slots, and the commit that carries them
 
 // For comparing policies only: what a core computes and a drive moves in a second.
 constexpr double kFlopsPerSecond = 150e9;
@@ -46,14 +47,16 @@ uint64_t live_bytes(const Program& program, const EntrySpace& space, const Block
                     const storage::Layout& layout, bool late_updates) {
   uint64_t blocks = 0;
   for (const storage::BlockLayout& block : layout.blocks())
-    blocks += block.payload_bytes + (late_updates ? CachePlanner::placed_bytes(block.elements * sizeof(float)) : 0);
+    blocks +=
+        block.payload_bytes + (late_updates ? CachePlanner::placed_bytes(block.elements * sizeof(float)) : 0);
   uint64_t live = 0, most = 0;
   for (const stream::Access& access : program.accesses) {
     const EntryKind kind = space.kind(access.entry);
     const bool temporary = kind == EntryKind::kTemporary;
     if (!temporary && (kind != EntryKind::kGradient || late_updates)) continue;
-    const uint64_t bytes = CachePlanner::placed_bytes(
-        temporary ? program.temporary_bytes[space.temporary_index(access.entry)] : sizes.entry_bytes(access.entry));
+    const uint64_t bytes =
+        CachePlanner::placed_bytes(temporary ? program.temporary_bytes[space.temporary_index(access.entry)]
+                                             : sizes.entry_bytes(access.entry));
     if (access.mode == stream::AccessMode::kCreate) live += bytes;
     most = std::max(most, live);
     if (access.last) live -= std::min(live, bytes);
@@ -68,8 +71,10 @@ Recording record(const PreflightInput& input, const EntrySpace& space, const Exe
   for (uint32_t step = 0; step < kRecordedSteps; step++) {
     recording.programs.push_back(context.record(
         [&](Context& c) {
-          if (input.training) input.model.train(c, input.batch, policy);
-          else input.model.evaluate(c, input.batch, policy);
+          if (input.training)
+            input.model.train(c, input.batch, policy);
+          else
+            input.model.evaluate(c, input.batch, policy);
         },
         step % 2));
     const Program& program = recording.programs.back();
@@ -89,8 +94,8 @@ CacheOptions cache_options(uint64_t arena_bytes, stream::VictimRule rule) {
           .rule = rule};
 }
 
-stream::PlannedBytes steady_bytes(const PreflightInput& input, const EntrySpace& space, const Recording& recording,
-                                  const CacheOptions& options) {
+stream::PlannedBytes steady_bytes(const PreflightInput& input, const EntrySpace& space,
+                                  const Recording& recording, const CacheOptions& options) {
   const BlockEntrySizes sizes(input.layout, space, input.planes);
   stream::SpillSpace spill(1);
   CachePlanner planner(space, sizes, options, &spill);
@@ -100,8 +105,8 @@ stream::PlannedBytes steady_bytes(const PreflightInput& input, const EntrySpace&
 }
 
 // Plans with each rule and takes the one that moves the fewest bytes.
-stream::PlannedBytes choose_cache(const PreflightInput& input, const EntrySpace& space, const Recording& recording,
-                                  uint64_t arena_bytes, CacheOptions& chosen) {
+stream::PlannedBytes choose_cache(const PreflightInput& input, const EntrySpace& space,
+                                  const Recording& recording, uint64_t arena_bytes, CacheOptions& chosen) {
   stream::PlannedBytes fewest;
   for (const auto rule :
        {stream::VictimRule::kFarthest, stream::VictimRule::kCheapest, stream::VictimRule::kCheapestDirty}) {
@@ -149,10 +154,9 @@ std::vector<Share> shares_of_largest(const PreflightInput& input, const EntrySpa
       uint64_t sum = 0;
       for (const stream::Access& access : program.accesses_of(op)) {
         const EntryKind kind = space.kind(access.entry);
-        const uint64_t bytes =
-            CachePlanner::placed_bytes(kind == EntryKind::kTemporary
-                                           ? program.temporary_bytes[space.temporary_index(access.entry)]
-                                           : sizes.entry_bytes(access.entry));
+        const uint64_t bytes = CachePlanner::placed_bytes(
+            kind == EntryKind::kTemporary ? program.temporary_bytes[space.temporary_index(access.entry)]
+                                          : sizes.entry_bytes(access.entry));
         shares[size_t(kind)].bytes += bytes;
         sum += bytes;
       }
@@ -166,21 +170,24 @@ uint64_t least_budget(const PreflightInput& input, const Recording& recording) {
   return (bytes + kMiB - 1) / kMiB * kMiB;
 }
 
-[[noreturn]] void refuse(const PreflightInput& input, const EntrySpace& space, const ExecutionPolicy& leanest) {
+[[noreturn]] void refuse(const PreflightInput& input, const EntrySpace& space,
+                         const ExecutionPolicy& leanest) {
   const Recording recording = record(input, space, leanest);
   std::vector<Share> shares = shares_of_largest(input, space, recording);
   shares.push_back({"the process and its libraries", kProcessBytes});
-  shares.push_back({"tables of blocks and operations", fixed_bytes(input.layout, recording.operations) - kProcessBytes});
+  shares.push_back(
+      {"tables of blocks and operations", fixed_bytes(input.layout, recording.operations) - kProcessBytes});
   std::sort(shares.begin(), shares.end(), [](const Share& a, const Share& b) { return a.bytes > b.bytes; });
   const uint64_t least = least_budget(input, recording);
-  throw Error(ErrorKind::kRefused,
-              fmt::format("a memory budget of {} is too small: this training needs at least {}; the largest parts are "
-                          "{} ({}), {} ({}) and {} ({})",
-                          exact_size(input.memory_bytes), exact_size(least), shares[0].name,
-                          format_size(shares[0].bytes), shares[1].name, format_size(shares[1].bytes), shares[2].name,
-                          format_size(shares[2].bytes)),
-              fmt::format("give --memory {} or more{}", exact_size(least),
-                          input.micro_batch == 0 ? ", or take a smaller --seq" : ", or a smaller --micro-batch"));
+  throw Error(
+      ErrorKind::kRefused,
+      fmt::format(
+          "a memory budget of {} is too small: this training needs at least {}; the largest parts are "
+          "{} ({}), {} ({}) and {} ({})",
+          exact_size(input.memory_bytes), exact_size(least), shares[0].name, format_size(shares[0].bytes),
+          shares[1].name, format_size(shares[1].bytes), shares[2].name, format_size(shares[2].bytes)),
+      fmt::format("give --memory {} or more{}", exact_size(least),
+                  input.micro_batch == 0 ? ", or take a smaller --seq" : ", or a smaller --micro-batch"));
 }
 
 }  // namespace
@@ -188,9 +195,12 @@ uint64_t least_budget(const PreflightInput& input, const Recording& recording) {
 uint64_t BlockEntrySizes::entry_bytes(stream::EntryId id) const {
   const storage::BlockLayout& block = layout_.block(space_.block(id));
   switch (space_.kind(id)) {
-    case EntryKind::kWeights: return storage::Layout::range_bytes(block, planes_.weights());
-    case EntryKind::kMoments: return storage::Layout::range_bytes(block, planes_.moments());
-    default: return block.elements * sizeof(float);
+    case EntryKind::kWeights:
+      return storage::Layout::range_bytes(block, planes_.weights());
+    case EntryKind::kMoments:
+      return storage::Layout::range_bytes(block, planes_.moments());
+    default:
+      return block.elements * sizeof(float);
   }
 }
 

@@ -31,8 +31,8 @@ struct PreflightInput {
   Model& model;
   const storage::Layout& layout;
   stream::BlockPlanes planes;
-  Batch batch;              // a real one: which blocks an embedding reads depends on it
-  bool training = true;     // otherwise forward passes alone
+  Batch batch;           // a real one: which blocks an embedding reads depends on it
+  bool training = true;  // otherwise forward passes alone
   bool late_updates = false;
   uint64_t micro_batch = 0;  // sequences; 0: chosen
   uint64_t memory_bytes = 0;

@@ -70,11 +70,15 @@ Session::~Session() {
 
 stream::Context::Step Session::step_of(const WorkItem& item) {
   return [this, &item](stream::Context& context) {
-    const Batch batch{.seq = parts_.input.run.seq, .inputs = item.tokens.inputs, .targets = item.tokens.targets};
+    const Batch batch{
+        .seq = parts_.input.run.seq, .inputs = item.tokens.inputs, .targets = item.tokens.targets};
     switch (item.kind) {
-      case WorkItem::Kind::kTrain: return parts_.input.model.train(context, batch, parts_.preflight.policy);
-      case WorkItem::Kind::kEvaluate: return parts_.input.model.evaluate(context, batch, parts_.preflight.policy);
-      case WorkItem::Kind::kFinish: return context.finish_updates();
+      case WorkItem::Kind::kTrain:
+        return parts_.input.model.train(context, batch, parts_.preflight.policy);
+      case WorkItem::Kind::kEvaluate:
+        return parts_.input.model.evaluate(context, batch, parts_.preflight.policy);
+      case WorkItem::Kind::kFinish:
+        return context.finish_updates();
     }
   };
 }
@@ -149,10 +153,12 @@ void Session::end_step(const WorkItem& item, StepReport& report) {
   report.grad_norm = norm_.norm();
   if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
     committer_->wait();
-    throw Error(ErrorKind::kFailed,
-                fmt::format("step {} has the loss {} and the gradient norm {}: it does not count, step {} is the last",
-                            item.step, report.loss, report.grad_norm, item.step - 1),
-                "train a new run with a smaller --lr, a longer --warmup or a smaller --clip");
+    throw Error(
+        ErrorKind::kFailed,
+        fmt::format(
+            "step {} has the loss {} and the gradient norm {}: it does not count, step {} is the last",
+            item.step, report.loss, report.grad_norm, item.step - 1),
+        "train a new run with a smaller --lr, a longer --warmup or a smaller --clip");
   }
   if (late_updates_) {
     // torch.nn.utils.clip_grad_norm_
@@ -184,7 +190,8 @@ void Session::gradient_ready(BlockId block, const float* gradient) { norm_.add(b
 
 void Session::update(BlockId block, std::byte* weights, std::byte* moments, const float* gradient) {
   const storage::BlockLayout& layout = layout_.block(block);
-  optimizer_->update(update_step_, parts_.input.model.decays(layout.tensor), layout, weights, moments, gradient);
+  optimizer_->update(update_step_, parts_.input.model.decays(layout.tensor), layout, weights, moments,
+                     gradient);
 }
 
 void Session::updated(BlockId) {

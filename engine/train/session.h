@@ -1,5 +1,5 @@
-// A run that is open for training or evaluation: its store, memory, cache, streamer, and the loop that records
-// the next piece of work while the present one runs.
+// A run that is open for training or evaluation: its store, memory, cache, streamer, and the loop that
+// records the next piece of work while the present one runs.
 #pragma once
 
 #include <atomic>
@@ -46,8 +46,8 @@ class Session : private stream::Updates {
 
   // What follows an item; nothing: the end. Called while the item before it is about to run.
   using NextItem = std::function<std::optional<WorkItem>(const WorkItem&)>;
-  // Called when an item has run, the end (kFinish) included; false: what was announced as next is not to be run,
-  // finish instead.
+  // Called when an item has run, the end (kFinish) included; false: what was announced as next is not to be
+  // run, finish instead.
   using ItemDone = std::function<bool(const WorkItem&, const StepReport&)>;
   void run(WorkItem first, const NextItem& next_item, const ItemDone& done);
 

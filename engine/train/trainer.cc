@@ -47,13 +47,16 @@ std::unique_ptr<storage::BlockIo> open_io(const SessionOptions& session) {
 // Opens the run for work, or refuses.
 class Opened {
  public:
-  Opened(const TrainInput& input, const Preflight& plan, TrainListener& listener) : io_(open_io(input.session)) {
+  Opened(const TrainInput& input, const Preflight& plan, TrainListener& listener)
+      : io_(open_io(input.session)) {
     listener.narrate("disk access: " + io_->description());
-    std::unique_ptr<storage::Store> store = storage::Store::open(input.session.run_dir, input.session.shard_dirs, *io_);
+    std::unique_ptr<storage::Store> store =
+        storage::Store::open(input.session.run_dir, input.session.shard_dirs, *io_);
     if (store->model_json() != input.model_json)
       throw Error(ErrorKind::kUsage, "the run in " + input.session.run_dir + " is of another model",
                   "give the run's own --model, or another directory for a new run");
-    session_.emplace(Session::Parts{.input = input, .io = *io_, .store = std::move(store), .preflight = plan});
+    session_.emplace(
+        Session::Parts{.input = input, .io = *io_, .store = std::move(store), .preflight = plan});
   }
   Session& session() { return *session_; }
   const storage::BlockIo& io() const { return *io_; }
@@ -64,20 +67,25 @@ class Opened {
 };
 
 TextData open_data(const TrainInput& input, const std::string& path, uint64_t batch) {
-  return TextData({.path = path, .seq = input.run.seq, .batch = batch, .seed = input.run.seed, .vocabulary = input.model.vocabulary()});
+  return TextData({.path = path,
+                   .seq = input.run.seq,
+                   .batch = batch,
+                   .seed = input.run.seed,
+                   .vocabulary = input.model.vocabulary()});
 }
 
-Preflight plan_work(const TrainInput& input, const storage::Layout& layout, const TokenBatch& tokens, bool training,
-                    TrainListener& listener) {
+Preflight plan_work(const TrainInput& input, const storage::Layout& layout, const TokenBatch& tokens,
+                    bool training, TrainListener& listener) {
   input.model.bind(layout);
-  const Preflight plan = preflight({.model = input.model,
-                                    .layout = layout,
-                                    .planes = make_optimizer(input.run)->block_planes(),
-                                    .batch = {.seq = input.run.seq, .inputs = tokens.inputs, .targets = tokens.targets},
-                                    .training = training,
-                                    .late_updates = input.run.clip > 0,
-                                    .micro_batch = training ? input.run.micro_batch : 0,
-                                    .memory_bytes = input.session.memory_bytes});
+  const Preflight plan =
+      preflight({.model = input.model,
+                 .layout = layout,
+                 .planes = make_optimizer(input.run)->block_planes(),
+                 .batch = {.seq = input.run.seq, .inputs = tokens.inputs, .targets = tokens.targets},
+                 .training = training,
+                 .late_updates = input.run.clip > 0,
+                 .micro_batch = training ? input.run.micro_batch : 0,
+                 .memory_bytes = input.session.memory_bytes});
   listener.narrate(fmt::format("plan: {}; {} of memory for the cache; a step reads {} and writes {}",
                                plan.policy.description(), format_size(plan.cache.arena_bytes),
                                format_size(plan.step.read()), format_size(plan.step.written())));
@@ -108,8 +116,8 @@ void create_run(const TrainInput& input, const storage::Layout& layout, TrainLis
 // Training as a sequence of work items: steps, evaluations between them, and the end.
 class TrainLoop {
  public:
-  TrainLoop(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop, const TextData& data,
-            Session& session, TrainSummary& summary)
+  TrainLoop(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop,
+            const TextData& data, Session& session, TrainSummary& summary)
       : input_(input), listener_(listener), stop_(stop), data_(data), session_(session), summary_(summary) {
     if (!input.session.eval_data.empty() && input.session.eval_every > 0)
       eval_data_.emplace(TextDataOptions{.path = input.session.eval_data,
@@ -122,8 +130,9 @@ class TrainLoop {
   void run() {
     const uint64_t first = session_.store().step() + 1;
     if (first <= input_.session.steps)
-      session_.run(train_item(first), [this](const WorkItem& item) { return next(item); },
-                   [this](const WorkItem& item, const StepReport& report) { return done(item, report); });
+      session_.run(
+          train_item(first), [this](const WorkItem& item) { return next(item); },
+          [this](const WorkItem& item, const StepReport& report) { return done(item, report); });
     session_.wait_for_commit();
     report_committed();
   }
@@ -140,14 +149,17 @@ class TrainLoop {
     if (!eval_data_ || window >= eval_data_->windows()) return std::nullopt;
     WorkItem item{.kind = WorkItem::Kind::kEvaluate, .step = step, .tokens = {}};
     std::vector<uint64_t> windows;
-    for (uint64_t w = window; w < std::min(window + input_.run.batch, eval_data_->windows()); w++) windows.push_back(w);
+    for (uint64_t w = window; w < std::min(window + input_.run.batch, eval_data_->windows()); w++)
+      windows.push_back(w);
     eval_data_->read_windows(windows, item.tokens);
     return item;
   }
 
   std::optional<WorkItem> next(const WorkItem& item) {
-    if (item.kind == WorkItem::Kind::kEvaluate) planned_window_ += input_.run.batch;
-    else planned_window_ = 0;
+    if (item.kind == WorkItem::Kind::kEvaluate)
+      planned_window_ += input_.run.batch;
+    else
+      planned_window_ = 0;
     if (eval_data_ && item.step % input_.session.eval_every == 0)
       if (std::optional<WorkItem> evaluation = eval_item(item.step, planned_window_)) return evaluation;
     if (item.step >= input_.session.steps) return std::nullopt;
@@ -252,7 +264,8 @@ EvalSummary evaluate(const TrainInput& input, TrainListener& listener, const std
     const TextData data = open_data(input, input.session.eval_data, input.run.batch);
     const auto batch_of = [&](uint64_t first) {
       std::vector<uint64_t> windows;
-      for (uint64_t w = first; w < std::min(first + input.run.batch, data.windows()); w++) windows.push_back(w);
+      for (uint64_t w = first; w < std::min(first + input.run.batch, data.windows()); w++)
+        windows.push_back(w);
       WorkItem item{.kind = WorkItem::Kind::kEvaluate, .step = first, .tokens = {}};
       data.read_windows(windows, item.tokens);
       return item;

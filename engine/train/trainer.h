@@ -1,8 +1,8 @@
-// Training and evaluation of a run: opens the store, plans each step while the one before runs, commits beside
-// the next, and stops cleanly when asked.
+// Training and evaluation of a run: opens the store, plans each step while the one before runs, commits
+// beside the next, and stops cleanly when asked.
 //
-// Called from one thread; uses `session.threads` workers, one I/O thread and one thread that commits. Failure:
-// Error; what was committed stays.
+// Called from one thread; uses `session.threads` workers, one I/O thread and one thread that commits.
+// Failure: Error; what was committed stays.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,5 @@
-// Times training steps of GPT-2 for training_benchmark.py, which says over standard input what to run next, so
-// that everything alternates within one run.
+// Times training steps of GPT-2 for training_benchmark.py, which says over standard input what to run next,
+// so that everything alternates within one run.
 //
 //   step_benchmark DIR TEXT CLIP TENTH_BYTES
 //
@@ -37,14 +37,15 @@ class Variant {
     const storage::Layout layout = make_layout(*model_, run);
     model_->bind(layout);
     WorkItem sample = item(1);
-    plan_ = preflight({.model = *model_,
-                       .layout = layout,
-                       .planes = make_optimizer(run)->block_planes(),
-                       .batch = {.seq = run.seq, .inputs = sample.tokens.inputs, .targets = sample.tokens.targets},
-                       .training = true,
-                       .late_updates = run.clip > 0,
-                       .micro_batch = 0,
-                       .memory_bytes = memory_bytes});
+    plan_ = preflight(
+        {.model = *model_,
+         .layout = layout,
+         .planes = make_optimizer(run)->block_planes(),
+         .batch = {.seq = run.seq, .inputs = sample.tokens.inputs, .targets = sample.tokens.targets},
+         .training = true,
+         .late_updates = run.clip > 0,
+         .micro_batch = 0,
+         .memory_bytes = memory_bytes});
     create(layout);
     io_ = storage::make_block_io({});
     session_ = std::make_unique<Session>(Session::Parts{.input = input_,
@@ -58,11 +59,12 @@ class Variant {
   StepReport step() {
     StepReport last;
     const uint64_t first = session_->store().step() + 1;
-    session_->run(item(first), [&](const WorkItem& before) { return std::optional(item(before.step + 1)); },
-                  [&](const WorkItem& done, const StepReport& report) {
-                    last = report;
-                    return done.step < first + 1;
-                  });
+    session_->run(
+        item(first), [&](const WorkItem& before) { return std::optional(item(before.step + 1)); },
+        [&](const WorkItem& done, const StepReport& report) {
+          if (done.kind == WorkItem::Kind::kTrain) last = report;
+          return done.step < first + 1;
+        });
     return last;
   }
 
@@ -113,7 +115,8 @@ void serve(const RunOptions& run, const std::string& dir, uint64_t tenth_bytes) 
     Variant& variant = line == "memory" ? memory : line == "tenth" ? tenth : disk;
     const StepReport report = variant.step();
     fmt::print(
-        "{{\"seconds\":{},\"compute_seconds\":{},\"read_wait_seconds\":{},\"write_wait_seconds\":{},\"read_bytes\":{},"
+        "{{\"seconds\":{},\"compute_seconds\":{},\"read_wait_seconds\":{},\"write_wait_seconds\":{},\"read_"
+        "bytes\":{},"
         "\"written_bytes\":{},\"tokens\":{}}}\n",
         report.seconds, report.compute_seconds, report.read_wait_seconds, report.write_wait_seconds,
         report.read_bytes, report.written_bytes, report.tokens);

@@ -7,23 +7,26 @@
 
 namespace headrace::testing {
 
-ToolRun::ToolRun(std::string binary, const std::string& config_json, size_t text_bytes) : binary_(std::move(binary)) {
+ToolRun::ToolRun(std::string binary, const std::string& config_json, size_t text_bytes)
+    : binary_(std::move(binary)) {
   std::string text;
   for (uint64_t i = 0; text.size() < text_bytes; ++i)
-    text += "verse " + std::to_string(i * 7919 % 1009) + (i % 3 ? ": and it was so.\n" : ": let there be light.\n");
+    text += "verse " + std::to_string(i * 7919 % 1009) +
+            (i % 3 ? ": and it was so.\n" : ": let there be light.\n");
   write_file(directory_ / "text", text);
   write_file(directory_ / "config.json", config_json);
 }
 
 std::vector<std::string> ToolRun::train_arguments(const std::string& name, uint64_t steps,
                                                   const std::vector<std::string>& more) const {
-  std::vector<std::string> all{"train",  name,     "--model", "config.json", "--data", "text", "--steps",
-                               std::to_string(steps)};
+  std::vector<std::string> all{"train",  name,   "--model", "config.json",
+                               "--data", "text", "--steps", std::to_string(steps)};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 
-ProcessResult ToolRun::train(const std::string& name, uint64_t steps, const std::vector<std::string>& more) const {
+ProcessResult ToolRun::train(const std::string& name, uint64_t steps,
+                             const std::vector<std::string>& more) const {
   return run(train_arguments(name, steps, more));
 }
 

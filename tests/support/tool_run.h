@@ -18,7 +18,8 @@ class ToolRun {
   // Arguments that create or resume RUN `name`.
   std::vector<std::string> train_arguments(const std::string& name, uint64_t steps,
                                            const std::vector<std::string>& more = {}) const;
-  ProcessResult train(const std::string& name, uint64_t steps, const std::vector<std::string>& more = {}) const;
+  ProcessResult train(const std::string& name, uint64_t steps,
+                      const std::vector<std::string>& more = {}) const;
   ProcessResult run(const std::vector<std::string>& arguments) const;
   std::string digest(const std::string& name) const;
   // The lines of metrics.jsonl without what depends on time, memory or the cache's warmth.

@@ -1,5 +1,5 @@
-// kill -9 at random moments of a run whose queues are full: every resume goes on from the last committed step,
-// and the end is the end of a run that nobody touched.
+// kill -9 at random moments of a run whose queues are full: every resume goes on from the last committed
+// step, and the end is the end of a run that nobody touched.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -38,8 +38,8 @@ TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
   std::printf("seed %u\n", seed);
   std::mt19937 random(seed);
   const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
-  const std::vector<std::string> options{"--clip", GetParam(), "--seq",        "48",     "--batch",
-                                         "3",      "--memory", "36MiB",        "--seed", "7",
+  const std::vector<std::string> options{"--clip",     GetParam(), "--seq",        "48",     "--batch",
+                                         "3",          "--memory", "36MiB",        "--seed", "7",
                                          "--schedule", "constant", "--block-size", "1MiB"};
   const ProcessResult whole = tool.train("whole", kSteps, options);
   ASSERT_EQ(whole.exit_status, 0) << whole.err;
@@ -52,8 +52,8 @@ TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
     const std::string name = "killed" + std::to_string(runs);
     uint64_t committed = 0;
     for (;;) {
-      Process process(HEADRACE_BINARY,
-                      {.arguments = tool.train_arguments(name, kSteps, options), .directory = tool.directory()});
+      Process process(HEADRACE_BINARY, {.arguments = tool.train_arguments(name, kSteps, options),
+                                        .directory = tool.directory()});
       const auto moment = std::chrono::milliseconds(random() % uint64_t(whole.seconds * 700));
       const bool ended = process.wait_for(moment);
       if (!ended) process.send(SIGKILL);
@@ -83,18 +83,20 @@ INSTANTIATE_TEST_SUITE_P(Clip, KilledRuns, ::testing::Values("0.5", "0"));
 
 TEST(StoppedRuns, EndAsIfNobodyHadStoppedThem) {
   const ToolRun tool(HEADRACE_BINARY, kConfig, 5000);  // an epoch is 34 steps: the stop falls within one
-  const std::vector<std::string> options{"--seq", "48", "--batch", "3", "--memory", "36MiB", "--schedule", "constant"};
+  const std::vector<std::string> options{"--seq",    "48",    "--batch",    "3",
+                                         "--memory", "36MiB", "--schedule", "constant"};
   ASSERT_EQ(tool.train("whole", kSteps * 2, options).exit_status, 0);
   for (const int signal_number : {SIGTERM, SIGINT}) {
     const std::string name = "stopped" + std::to_string(signal_number);
-    Process process(HEADRACE_BINARY,
-                    {.arguments = tool.train_arguments(name, kSteps * 2, options), .directory = tool.directory()});
+    Process process(HEADRACE_BINARY, {.arguments = tool.train_arguments(name, kSteps * 2, options),
+                                      .directory = tool.directory()});
     ASSERT_TRUE(process.wait_for_text("\nstep 9/", std::chrono::seconds(60)));
     process.send(signal_number);
     const ProcessResult stopped = process.finish();
     EXPECT_EQ(stopped.exit_status, 0) << stopped.err;
     EXPECT_LT(tool.metrics(name).size(), kSteps * 2);
-    EXPECT_EQ(tool.metrics(name).size(), last_reported(stopped)) << "each reported step is committed, and no other";
+    EXPECT_EQ(tool.metrics(name).size(), last_reported(stopped))
+        << "each reported step is committed, and no other";
     ASSERT_EQ(tool.train(name, kSteps * 2, options).exit_status, 0);
     EXPECT_EQ(tool.digest(name), tool.digest("whole"));
     EXPECT_EQ(tool.metrics(name), tool.metrics("whole"));
@@ -103,8 +105,9 @@ TEST(StoppedRuns, EndAsIfNobodyHadStoppedThem) {
 
 TEST(StoppedRuns, AreNotTouchedByASecondTrainer) {
   const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
-  Process first(HEADRACE_BINARY, {.arguments = tool.train_arguments("run", 100000, {"--seq", "48", "--memory", "64MiB"}),
-                                  .directory = tool.directory()});
+  Process first(HEADRACE_BINARY,
+                {.arguments = tool.train_arguments("run", 100000, {"--seq", "48", "--memory", "64MiB"}),
+                 .directory = tool.directory()});
   ASSERT_TRUE(first.wait_for_text("\nstep 2/", std::chrono::seconds(60)));
   const ProcessResult second = tool.train("run", 100000);
   EXPECT_EQ(second.exit_status, 3);

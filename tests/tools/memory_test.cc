@@ -55,7 +55,8 @@ class MemoryCgroup {
 
   bool usable() const { return !path_.empty(); }
   ProcessResult run(const ToolRun& tool, const std::vector<std::string>& arguments) const {
-    std::vector<std::string> all{"-c", "echo $$ > " + path_ + "/cgroup.procs && exec \"$@\"", "sh", tool.binary()};
+    std::vector<std::string> all{"-c", "echo $$ > " + path_ + "/cgroup.procs && exec \"$@\"", "sh",
+                                 tool.binary()};
     all.insert(all.end(), arguments.begin(), arguments.end());
     testing::Process process("/bin/sh", {.arguments = all, .directory = tool.directory()});
     return process.finish();
@@ -89,15 +90,17 @@ void expect_kept(const ToolRun& tool, uint64_t budget_bytes, std::vector<std::st
 
 TEST(MemoryBudget, IsKeptByAModelTenTimesItsSize) {
   if (kSanitized) GTEST_SKIP() << "sanitizers take memory of their own";
-  const ToolRun tool(HEADRACE_BINARY, R"({"model_type": "gpt2", "n_layer": 12, "n_embd": 768, "n_head": 12})", 40000);
+  const ToolRun tool(HEADRACE_BINARY, R"({"model_type": "gpt2", "n_layer": 12, "n_embd": 768, "n_head": 12})",
+                     40000);
   const uint64_t state_bytes = uint64_t{124439808} * 12;
   expect_kept(tool, state_bytes / 10, {"--seq", "64", "--batch", "1"});
 }
 
 TEST(MemoryBudget, IsKeptAtItsLeast) {
   if (kSanitized) GTEST_SKIP() << "sanitizers take memory of their own";
-  const ToolRun tool(HEADRACE_BINARY,
-                     R"({"model_type": "gpt2", "n_layer": 4, "n_embd": 256, "n_head": 4, "vocab_size": 2000})", 40000);
+  const ToolRun tool(
+      HEADRACE_BINARY,
+      R"({"model_type": "gpt2", "n_layer": 4, "n_embd": 256, "n_head": 4, "vocab_size": 2000})", 40000);
   const std::vector<std::string> options{"--seq", "64", "--batch", "4"};
   std::vector<std::string> too_little = options;
   too_little.insert(too_little.end(), {"--memory", "4MiB"});

@@ -27,7 +27,8 @@ class Sizes : public EntrySizes {
 Program reads_of(const std::vector<std::vector<EntryId>>& sequence) {
   Program program;
   for (const std::vector<EntryId>& entries : sequence) {
-    program.ops.push_back({.first_access = uint32_t(program.accesses.size()), .access_count = uint32_t(entries.size())});
+    program.ops.push_back(
+        {.first_access = uint32_t(program.accesses.size()), .access_count = uint32_t(entries.size())});
     for (const EntryId entry : entries) program.accesses.push_back({.entry = entry});
   }
   return program;
@@ -38,8 +39,7 @@ uint64_t planned_reads(const std::vector<std::vector<EntryId>>& sequence, const 
   const EntrySpace space(uint32_t(units.size()));
   const Sizes sizes(units);
   SpillSpace spill(1);
-  CachePlanner planner(space, sizes,
-                       {.arena_bytes = capacity * kUnit, .create_ahead_ops = 0, .rule = rule},
+  CachePlanner planner(space, sizes, {.arena_bytes = capacity * kUnit, .create_ahead_ops = 0, .rule = rule},
                        &spill);
   return planner.plan(reads_of(sequence), nullptr).bytes.store_read / kUnit;
 }
