@@ -26,7 +26,7 @@ using TensorValues = std::map<std::string, std::vector<float>>;  // by the name 
 
 struct TrainingOptions {
   train::RunOptions run;
-  uint64_t memory_bytes = uint64_t{96} << 20;  // block I/O may make all of it resident
+  uint64_t memory_bytes = uint64_t{64} << 20;  // block I/O may make all of it resident
   uint32_t threads = 2;
   storage::IoBackend io = storage::IoBackend::kAuto;
   std::optional<train::ExecutionPolicy> policy;  // in place of what preflight chooses
