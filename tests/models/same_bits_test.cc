@@ -68,7 +68,6 @@ TrainingOptions base_options(double clip, WeightPrecision weights) {
 
 struct Outcome {
   std::string digest, numbers;
-  friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 
 // Trains once and compares with the first outcome.

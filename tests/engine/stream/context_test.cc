@@ -153,7 +153,7 @@ class ContextTest : public ::testing::Test {
   }
 
   const storage::Layout layout_{{spec("weight", 600, 8, 256), spec("other", 100, 8, 256)}};
-  const BlockPlanes planes_;
+  const BlockPlanes planes_{};
   const EntrySpace space_{kBlocks};
   const train::BlockEntrySizes sizes_{layout_, space_, planes_};
   MemoryFiles files_;
