@@ -31,7 +31,6 @@ constexpr uint64_t kBytesPerChecksum = 48;  // both slots, and the commit that c
 // For comparing policies only: what a core computes and a drive moves in a second.
 constexpr double kFlopsPerSecond = 150e9;
 constexpr double kBytesPerSecond = 1.6e9;
-constexpr double kHidden = 0.5;
 
 // The programs of consecutive steps: the first has no updates due, the others are like all that follow.
 constexpr uint32_t kRecordedSteps = 4;
@@ -236,7 +235,7 @@ Preflight preflight(const PreflightInput& input) {
     best = candidate;
     best_seconds = seconds;
     const bool nothing_extra = !policy.recompute_logits && !policy.recompute_layers;
-    if (nothing_extra && transfer < kHidden * compute) break;  // the disk is hidden; nothing computes less
+    if (nothing_extra && transfer < compute) break;  // the disk is hidden; nothing computes less
   }
   if (!best) refuse(input, space, leanest);
   best->least_bytes = least;
