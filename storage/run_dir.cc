@@ -153,7 +153,8 @@ void make_directory(const std::string& path) {
   const int error_number = errno;
   struct stat status {};
   if (error_number != EEXIST || ::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
-    throw Error(ErrorKind::kRefused, fmt::format("cannot make directory {}: {}", path, system_text(error_number)),
+    throw Error(ErrorKind::kRefused,
+                fmt::format("cannot make directory {}: {}", path, system_text(error_number)),
                 "name a directory whose parent exists and that you may write to");
   }
 }
