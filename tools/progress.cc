@@ -108,13 +108,12 @@ std::string render_summary(const train::TrainSummary& s) {
     text += fmt::format("  {:<22}{}\n", name, value);
   };
   if (s.first_step == 0 || s.last_step < s.first_step) {
-    return fmt::format("{} is trained to step {} already; nothing was left to do.\n", s.run_dir,
-                       s.total_steps);
+    return fmt::format("{} is trained to step {} already; nothing was left to do.\n", s.run_dir, s.last_step);
   }
   const auto steps = static_cast<double>(s.last_step - s.first_step + 1);
   if (s.stopped) {
     text += fmt::format("Stopped at step {} of {}. The same command goes on from there.\n", s.last_step,
-                        s.total_steps);
+                        s.last_step);
   } else {
     text += fmt::format("Trained to step {} of {}.\n", s.last_step, s.total_steps);
   }

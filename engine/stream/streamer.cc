@@ -67,46 +67,50 @@ bool Streamer::loaded(const Needed& operation) const {
   for (size_t i = 0; i < operation.accesses.size(); i++) {
     const EntryState& entry = entries_[operation.accesses[i].entry];
     if (entry.placement != operation.placements[i] || !entry.loaded) return false;
+    if (entry.check == Check::kUnderWay) return false;
   }
   return true;
 }
 
 void Streamer::acquire(OpIndex op, bool suspend) {
   const Needed operation = needed(op);
-  bool ready, for_write = false;
+  std::vector<EntryId> unverified;
+  while (!claim(operation, unverified)) wait_until_loaded(operation, suspend);
+  if (unverified.empty()) return;
+  run_isolated([&] {
+    for (const EntryId entry : unverified) verify_entry(entry);
+  });
+  std::lock_guard lock(mutex_);
+  for (const EntryId entry : unverified) entries_[entry].check = Check::kDone;
+  waiters_.wake();
+}
+
+// False while the operation must wait. Otherwise its entries are loaded, and those in `unverified` are the
+// caller's to verify: until it has, no other operation may touch them.
+bool Streamer::claim(const Needed& operation, std::vector<EntryId>& unverified) {
+  std::lock_guard lock(mutex_);
+  if (fault_) std::rethrow_exception(fault_);
+  if (!loaded(operation)) return false;
+  for (const Access& access : operation.accesses) {
+    EntryState& entry = entries_[access.entry];
+    if (entry.check != Check::kDue) continue;
+    entry.check = Check::kUnderWay;
+    unverified.push_back(access.entry);
+  }
+  return true;
+}
+
+void Streamer::wait_until_loaded(const Needed& operation, bool suspend) {
+  bool for_write = false;
   {
     std::lock_guard lock(mutex_);
-    ready = loaded(operation);
     for (size_t i = 0; i < operation.accesses.size(); i++)
       for_write |= entries_[operation.accesses[i].entry].placement != operation.placements[i];
     for_write |= operation.update && committing_;
   }
-  if (!ready) {
-    clock_.waiting(+1, for_write);
-    waiters_.wait([&] { return loaded(operation); }, suspend);
-    clock_.waiting(-1, for_write);
-  }
-  {
-    std::lock_guard lock(mutex_);
-    if (fault_) std::rethrow_exception(fault_);
-  }
-  verify(operation);
-}
-
-void Streamer::verify(const Needed& operation) {
-  std::vector<EntryId> unverified;
-  {
-    std::lock_guard lock(mutex_);
-    for (const Access& access : operation.accesses) {
-      EntryState& entry = entries_[access.entry];
-      if (entry.verified) continue;
-      entry.verified = true;
-      if (entry.source != Source::kCreated) unverified.push_back(access.entry);
-    }
-  }
-  run_isolated([&] {
-    for (const EntryId entry : unverified) verify_entry(entry);
-  });
+  clock_.waiting(+1, for_write);
+  waiters_.wait([&] { return loaded(operation); }, suspend);
+  clock_.waiting(-1, for_write);
 }
 
 storage::PlaneRange Streamer::range_of(EntryId entry) const {
@@ -256,7 +260,7 @@ void Streamer::begin_placement(PlacementId id, const Placement& placement,
   entry.source = placement.source;
   entry.bytes = placement.bytes;
   entry.loaded = placement.source == Source::kCreated;
-  entry.verified = entry.loaded;
+  entry.check = entry.loaded ? Check::kDone : Check::kDue;
   if (entry.loaded) {
     unfinished_placements_.erase(id);
     return;

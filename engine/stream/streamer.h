@@ -65,10 +65,12 @@ class Streamer : private storage::IoListener {
   StallClock& clock() { return clock_; }
 
  private:
+  enum class Check : uint8_t { kDue, kUnderWay, kDone };
   struct EntryState {
     std::byte* address = nullptr;
     PlacementId placement = ~PlacementId{0};  // the one that has begun last
-    bool loaded = false, verified = false;
+    bool loaded = false;
+    Check check = Check::kDone;
     Source source = Source::kCreated;
     uint64_t bytes = 0;
     std::vector<uint64_t> spill_checksums;  // of its spilled copy, by chunk
@@ -87,7 +89,8 @@ class Streamer : private storage::IoListener {
   void begin_placement(PlacementId id, const Placement& placement, std::vector<storage::IoRequest>& requests);
   void begin_ready_placements(std::vector<storage::IoRequest>& requests);
   storage::PlaneRange range_of(EntryId entry) const;
-  void verify(const Needed& operation);
+  bool claim(const Needed& operation, std::vector<EntryId>& unverified);
+  void wait_until_loaded(const Needed& operation, bool suspend);
   void verify_entry(EntryId entry);
   void write_block(OpIndex op, BlockId block);
   void go_on();

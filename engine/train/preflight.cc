@@ -238,7 +238,6 @@ Preflight preflight(const PreflightInput& input) {
     if (nothing_extra && transfer < compute) break;  // the disk is hidden; nothing computes less
   }
   if (!best) refuse(input, space, leanest);
-  best->least_bytes = least;
   return *best;
 }
 

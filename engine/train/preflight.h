@@ -41,7 +41,6 @@ struct PreflightInput {
 struct Preflight {
   ExecutionPolicy policy;
   stream::CacheOptions cache;
-  uint64_t least_bytes = 0;   // of the budget, with this policy or a leaner one
   stream::PlannedBytes step;  // of a step once the cache is warm
   double flops = 0;           // of a step
 };

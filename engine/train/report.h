@@ -40,7 +40,7 @@ struct TrainSummary {
   uint64_t state_bytes = 0;   // parameters and optimizer state
   uint64_t memory_bytes = 0;  // the budget
   uint64_t peak_rss_bytes = 0;
-  uint64_t first_step = 0, last_step = 0;  // of this session; last < first: nothing was left to do
+  uint64_t first_step = 0, last_step = 0;  // of this session; first 0: no step was done
   uint64_t total_steps = 0;                // asked for
   double first_loss = 0, last_loss = 0;
   uint64_t tokens = 0;  // of this session, as everything below

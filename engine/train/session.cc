@@ -10,6 +10,7 @@
 
 #include "engine/train/lr_schedule.h"
 #include "storage/error.h"
+#include "storage/store_shards.h"
 
 namespace headrace::train {
 
@@ -50,9 +51,10 @@ Session::Session(Parts parts)
   parts_.input.model.bind(layout_);
   parts_.io.register_memory(arena_.span());
   std::vector<storage::FileIndex> spill_indices;
-  for (uint32_t shard = 0; const std::string& path : parts_.store->shard_paths()) {
-    spill_files_.push_back(storage::open_temporary_for_blocks(path));
-    spill_indices.push_back(parts_.io.add_file(spill_files_.back().io_file(shard++)));
+  const std::vector<std::string> shard_paths = parts_.store->shard_paths();
+  for (uint32_t shard = 0; shard < shard_paths.size(); shard++) {
+    spill_files_.emplace_back(shard_paths[shard], storage::drive_number(shard_paths, shard), parts_.io);
+    spill_indices.push_back(spill_files_.back().file());
   }
   streamer_ = std::make_unique<stream::Streamer>(stream::Streamer::Parts{.store = *parts_.store,
                                                                          .io = parts_.io,
@@ -120,10 +122,8 @@ StepReport Session::run_item(const WorkItem& item, const Program& program, Plan 
   report.read_bytes = plan.bytes.read();
   report.written_bytes = plan.bytes.written();
   const stream::OpIndex first_op = plan.first_op;
-  // Where a file system cannot reserve, a full disk fails the write itself.
   for (uint32_t file = 0; file < spill_files_.size(); file++)
-    if (const uint64_t bytes = spill_space_.file_bytes(file); bytes > 0)
-      static_cast<void>(spill_files_[file].file.reserve(bytes));
+    spill_files_[file].reserve(spill_space_.file_bytes(file));
   streamer_->begin(program, std::move(plan));
   streamer_->clock().take();
   const auto start = std::chrono::steady_clock::now();

@@ -18,7 +18,7 @@
 #include "engine/train/text_data.h"
 #include "engine/train/trainer.h"
 #include "storage/aligned_memory.h"
-#include "storage/file.h"
+#include "storage/spill_file.h"
 
 namespace headrace::train {
 
@@ -73,7 +73,7 @@ class Session : private stream::Updates {
   bool late_updates_;
   stream::EntrySpace space_;
   BlockEntrySizes sizes_;
-  std::vector<storage::BlockFile> spill_files_;
+  std::vector<storage::SpillFile> spill_files_;
   stream::SpillSpace spill_space_;
   storage::AlignedMemory arena_;
   stream::CachePlanner planner_;

@@ -252,6 +252,7 @@ TrainSummary train(const TrainInput& input, TrainListener& listener, const std::
     summary.memory_bytes = input.session.memory_bytes;
     summary.total_steps = input.session.steps;
     const uint64_t committed = opened.session().store().step();
+    summary.last_step = committed;
     if (committed > 0) listener.narrate(fmt::format("resuming after step {}", committed));
     TrainLoop(input, listener, stop, data, opened.session(), summary).run();
     summary.stopped = stop != 0 && std::max(summary.last_step, committed) < input.session.steps;
