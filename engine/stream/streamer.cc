@@ -290,7 +290,6 @@ void Streamer::io_done(uint64_t tag, std::exception_ptr error) {
   std::vector<storage::IoRequest> requests;
   {
     std::lock_guard lock(mutex_);
-    in_flight_--;
     if (error && !fault_) fault_ = error;
     if ((tag & kStoreWriteTag) == kStoreWriteTag) {
       store_writes_--;
@@ -304,9 +303,12 @@ void Streamer::io_done(uint64_t tag, std::exception_ptr error) {
     }
     begin_ready_placements(requests);
     waiters_.wake();
-    idle_.notify_all();
   }
   submit(requests);
+  // Last: once nothing is in flight, the streamer may be destroyed.
+  std::lock_guard lock(mutex_);
+  in_flight_--;
+  idle_.notify_all();
 }
 
 void Streamer::write_finished(WriteId id) {
