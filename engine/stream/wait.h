@@ -1,6 +1,7 @@
 // How a task waits for something that is not a task (the disk): the task is suspended and its worker goes on
-// with other work. The one place that knows about stack switching: ThreadSanitizer does not survive it, so
-// its build blocks the worker instead, and then a pipeline must not keep more than one token in flight.
+// with other work. The one place that knows about stack switching: ThreadSanitizer does not survive it and
+// AddressSanitizer may report what is not there, so their builds block the worker instead, and then a
+// pipeline must not keep more than one token in flight.
 #pragma once
 
 #include <condition_variable>
@@ -13,7 +14,7 @@
 
 namespace headrace::stream {
 
-#if defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 inline constexpr bool kSuspendsTasks = false;
 #else
 inline constexpr bool kSuspendsTasks = true;
