@@ -13,5 +13,5 @@ clang-format-14 --dry-run -Werror "${sources[@]}"
 # Highway's -inl.h are compiled as part of a file, once for each target.
 mapfile -t headers < <(git ls-files -- '*.h' | grep -v -- '-inl\.h$')
 printf '%s\0' "${headers[@]}" | xargs -0 -P "$(nproc)" -I{} \
-  g++ -std=c++20 -fsyntax-only -Wall -Wextra -Wno-pragma-once-outside-header -I. -x c++ {}
+  g++ -std=c++20 -fsyntax-only -Wall -Wextra -I. -include {} -x c++ /dev/null
 echo "${#sources[@]} files are laid out as they should; ${#headers[@]} headers compile alone"

@@ -94,12 +94,14 @@ void Session::run(WorkItem first, const NextItem& next_item, const ItemDone& don
   WorkItem item = std::move(first);
   Program program = record(item);
   for (;;) {
+    const auto start = std::chrono::steady_clock::now();
     const bool last = item.kind == WorkItem::Kind::kFinish;
     std::optional<WorkItem> next = last ? std::nullopt : next_item(item);
     if (!last && !next) next = WorkItem{};
     Program next_program;
     if (next) next_program = record(*next);
-    const StepReport report = run_item(item, program, planner_.plan(program, next ? &next_program : nullptr));
+    Plan plan = planner_.plan(program, next ? &next_program : nullptr);
+    const StepReport report = run_item(item, program, std::move(plan), start);
     const bool go_on = done(item, report);
     if (last) break;
     if (!go_on && next->kind != WorkItem::Kind::kFinish) {
@@ -115,7 +117,8 @@ void Session::run(WorkItem first, const NextItem& next_item, const ItemDone& don
   streamer_->wait_for_all();
 }
 
-StepReport Session::run_item(const WorkItem& item, const Program& program, Plan plan) {
+StepReport Session::run_item(const WorkItem& item, const Program& program, Plan plan,
+                             std::chrono::steady_clock::time_point start) {
   StepReport report;
   report.step = item.step;
   report.tokens = item.tokens.inputs.size();
@@ -126,7 +129,6 @@ StepReport Session::run_item(const WorkItem& item, const Program& program, Plan 
     spill_files_[file].reserve(spill_space_.file_bytes(file));
   streamer_->begin(program, std::move(plan));
   streamer_->clock().take();
-  const auto start = std::chrono::steady_clock::now();
   begin_step(item);
   runner_.run(step_of(item), program, first_op, *streamer_, *this);
   report.seconds = seconds_since(start);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -58,7 +59,9 @@ class Session : private stream::Updates {
  private:
   stream::Context::Step step_of(const WorkItem& item);
   stream::Program record(const WorkItem& item);
-  StepReport run_item(const WorkItem& item, const stream::Program& program, stream::Plan plan);
+  // `start`: when the item began, the recording of the next one and the planning included.
+  StepReport run_item(const WorkItem& item, const stream::Program& program, stream::Plan plan,
+                      std::chrono::steady_clock::time_point start);
   void begin_step(const WorkItem& item);
   void end_step(const WorkItem& item, StepReport& report);
   void commit_when_updated();
