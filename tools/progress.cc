@@ -113,7 +113,7 @@ std::string render_summary(const train::TrainSummary& s) {
   const auto steps = static_cast<double>(s.last_step - s.first_step + 1);
   if (s.stopped) {
     text += fmt::format("Stopped at step {} of {}. The same command goes on from there.\n", s.last_step,
-                        s.last_step);
+                        s.total_steps);
   } else {
     text += fmt::format("Trained to step {} of {}.\n", s.last_step, s.total_steps);
   }
