@@ -1,12 +1,10 @@
 #include "storage/checksum.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <algorithm>
 #include <bit>
 
 #include "storage/error.h"
+#include "storage/xxh3.h"
 
 namespace headrace::storage {
 

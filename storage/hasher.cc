@@ -1,11 +1,11 @@
 #include "storage/hasher.h"
 
 #include <fmt/format.h>
-#include <xxhash.h>
 
 #include <array>
 
 #include "storage/error.h"
+#include "storage/xxh3.h"
 
 namespace headrace::storage {
 
