@@ -14,6 +14,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "build_paths.h"
 #include "models/gpt2.h"
 #include "tests/support/safetensors_reader.h"
 #include "tests/support/training_run.h"

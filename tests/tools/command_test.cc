@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "build_paths.h"
 #include "tests/support/process.h"
 #include "tests/support/temporary_directory.h"
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <random>
 
+#include "build_paths.h"
 #include "tests/support/tool_run.h"
 
 namespace headrace {

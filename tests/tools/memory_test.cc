@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "build_paths.h"
 #include "storage/text.h"
 #include "tests/support/tool_run.h"
 
