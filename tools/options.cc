@@ -119,6 +119,9 @@ std::vector<TrainOption> make_options() {
   session(train::text_option("eval-data", &Session::eval_data, "FILE", "text for --eval-every"));
   session(train::count_option("eval-every", &Session::eval_every, 0, kMostSteps,
                               "evaluate on --eval-data every so many steps; 0: never"));
+  session(train::choice_option<Session, train::OnNan>(
+      "on-nan", &Session::on_nan, {{"stop", train::OnNan::kStop}, {"skip", train::OnNan::kSkip}},
+      "at a step whose loss or gradient is not finite: stop before it counts, or go on without its update"));
   options.push_back({switch_option("json", &TrainRequest::json, "one JSON object a step, and one in the end"),
                      false, false});
   options.push_back(

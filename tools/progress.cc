@@ -127,6 +127,10 @@ std::string render_summary(const train::TrainSummary& s) {
   line("peak memory", fmt::format("{} of the whole process", format_size(s.peak_rss_bytes)));
   line("loss", fmt::format("{:.4f} at step {}, {:.4f} at step {}", s.first_loss, s.first_step, s.last_loss,
                            s.last_step));
+  if (s.skipped_steps > 0) {
+    line("skipped updates",
+         fmt::format("{}, of steps whose loss or gradient was not finite", s.skipped_steps));
+  }
   line("speed",
        fmt::format("{} tokens a second, {} in all",
                    format_count(s.seconds > 0 ? std::round(static_cast<double>(s.tokens) / s.seconds) : 0),
@@ -165,6 +169,7 @@ std::string summary_json(const train::TrainSummary& s) {
   json["written_bytes"] = s.written_bytes;
   json["read_wait_seconds"] = s.read_wait_seconds;
   json["write_wait_seconds"] = s.write_wait_seconds;
+  json["skipped_steps"] = s.skipped_steps;
   json["stopped"] = s.stopped;
   return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }

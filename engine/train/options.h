@@ -12,6 +12,11 @@ namespace headrace::train {
 
 enum class WeightPrecision { kFloat32, kBfloat16 };  // what the products compute with
 enum class LrSchedule { kCosine, kLinear, kConstant };
+// What to do about a step whose loss or gradient norm is not finite.
+enum class OnNan {
+  kStop,  // the training ends; the step never happened
+  kSkip,  // its update does not happen; the step counts and the data go on
+};
 
 // What belongs to a run: fixed when it is created, kept in RUN, the same ever after.
 struct RunOptions {
@@ -44,6 +49,12 @@ struct SessionOptions {
   std::vector<std::string> shard_dirs;  // of a new run; of an existing one, where its shards are now
   std::string eval_data;                // file; empty: none
   uint64_t eval_every = 0;              // steps; 0: never
+  OnNan on_nan = OnNan::kStop;
 };
+
+// Whether updates wait for the whole gradient's norm: for clipping, or to know that the step counts.
+inline bool late_updates(const RunOptions& run, const SessionOptions& session) {
+  return run.clip > 0 || session.on_nan == OnNan::kSkip;
+}
 
 }  // namespace headrace::train

@@ -20,10 +20,12 @@ struct StepReport {
   double compute_seconds = 0, read_wait_seconds = 0, write_wait_seconds = 0;
   uint64_t read_bytes = 0, written_bytes = 0;
   uint64_t rss_bytes = 0;  // peak resident size of the process so far
+  bool skipped = false;    // the loss or the norm was not finite, and nothing was updated
 };
 
 // The line of metrics.jsonl, without the newline: fixed order of fields, floats with 17 significant digits so
-// that they read back exactly. A value that is no number (JSON has none) is written as null.
+// that they read back exactly. A value that is no number (JSON has none) is written as null; a skipped step
+// has a last field "skipped": true.
 std::string metrics_line(const StepReport& report);
 
 struct EvalSummary {
@@ -46,6 +48,7 @@ struct TrainSummary {
   uint64_t tokens = 0;  // of this session, as everything below
   double seconds = 0, read_wait_seconds = 0, write_wait_seconds = 0;
   uint64_t read_bytes = 0, written_bytes = 0;
+  uint64_t skipped_steps = 0;
   bool stopped = false;  // by a signal, before total_steps
 };
 

@@ -36,7 +36,7 @@ Session::Session(Parts parts)
     : parts_(std::move(parts)),
       layout_(parts_.store->layout()),
       optimizer_(make_optimizer(parts_.input.run)),
-      late_updates_(parts_.input.run.clip > 0),
+      late_updates_(late_updates(parts_.input.run, parts_.input.session)),
       space_(uint32_t(layout_.blocks().size())),
       sizes_(layout_, space_, optimizer_->block_planes()),
       spill_space_(uint32_t(parts_.store->shard_paths().size())),
@@ -153,19 +153,14 @@ void Session::begin_step(const WorkItem& item) {
 void Session::end_step(const WorkItem& item, StepReport& report) {
   report.lr = learning_rate(lr_schedule_options(parts_.input.run), item.step);
   report.grad_norm = norm_.norm();
-  if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
-    committer_->wait();
-    throw Error(
-        ErrorKind::kFailed,
-        fmt::format(
-            "step {} has the loss {} and the gradient norm {}: it does not count, step {} is the last",
-            item.step, report.loss, report.grad_norm, item.step - 1),
-        "train a new run with a smaller --lr, a longer --warmup or a smaller --clip");
-  }
+  report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.grad_norm);
+  if (report.skipped && parts_.input.session.on_nan == OnNan::kStop) stop_at(report);
   if (late_updates_) {
     // torch.nn.utils.clip_grad_norm_
-    const double scale = parts_.input.run.clip / (report.grad_norm + 1e-6);
+    const double clip = parts_.input.run.clip;
+    const double scale = clip > 0 ? clip / (report.grad_norm + 1e-6) : 1;
     update_step_ = {.step = item.step, .lr = report.lr, .gradient_scale = float(std::min(scale, 1.0))};
+    skips_updates_ = report.skipped;
   }
   {
     std::lock_guard lock(commit_mutex_);
@@ -175,6 +170,17 @@ void Session::end_step(const WorkItem& item, StepReport& report) {
                report};
   }
   commit_when_updated();
+}
+
+// The steps before have their updates; this one's never happen.
+void Session::stop_at(const StepReport& report) {
+  committer_->wait();
+  throw Error(
+      ErrorKind::kFailed,
+      fmt::format("step {} has the loss {} and the gradient norm {}: it does not count, step {} is the last",
+                  report.step, report.loss, report.grad_norm, store().step()),
+      "give --on-nan skip to go on without this step's update, or train a new run with a smaller --lr, a "
+      "longer --warmup or a smaller --clip");
 }
 
 void Session::commit_when_updated() {
@@ -191,6 +197,7 @@ void Session::commit_when_updated() {
 void Session::gradient_ready(BlockId block, const float* gradient) { norm_.add(block, gradient); }
 
 void Session::update(BlockId block, std::byte* weights, std::byte* moments, const float* gradient) {
+  if (skips_updates_) return;
   const storage::BlockLayout& layout = layout_.block(block);
   optimizer_->update(update_step_, parts_.input.model.decays(layout.tensor), layout, weights, moments,
                      gradient);

@@ -64,6 +64,7 @@ class Session : private stream::Updates {
                       std::chrono::steady_clock::time_point start);
   void begin_step(const WorkItem& item);
   void end_step(const WorkItem& item, StepReport& report);
+  [[noreturn]] void stop_at(const StepReport& report);
   void commit_when_updated();
 
   void gradient_ready(storage::BlockId block, const float* gradient) override;
@@ -88,6 +89,7 @@ class Session : private stream::Updates {
 
   // The step whose updates are under way.
   OptimizerStep update_step_;
+  bool skips_updates_ = false;  // it was not finite: blocks stay as they are
   std::mutex commit_mutex_;
   size_t updated_blocks_ = 0;
   std::optional<std::pair<storage::Commit, StepReport>> commit_;  // waits for the step's last update

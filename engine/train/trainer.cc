@@ -83,7 +83,7 @@ Preflight plan_work(const TrainInput& input, const storage::Layout& layout, cons
                  .planes = make_optimizer(input.run)->block_planes(),
                  .batch = {.seq = input.run.seq, .inputs = tokens.inputs, .targets = tokens.targets},
                  .training = training,
-                 .late_updates = input.run.clip > 0,
+                 .late_updates = late_updates(input.run, input.session),
                  .micro_batch = training ? input.run.micro_batch : 0,
                  .memory_bytes = input.session.memory_bytes});
   listener.narrate(fmt::format("plan: {}; {} of memory for the cache; a step reads {} and writes {}",
@@ -200,6 +200,12 @@ class TrainLoop {
       summary_.read_bytes += report.read_bytes;
       summary_.written_bytes += report.written_bytes;
       summary_.peak_rss_bytes = std::max(summary_.peak_rss_bytes, report.rss_bytes);
+      if (report.skipped) {
+        summary_.skipped_steps++;
+        listener_.narrate(
+            fmt::format("step {} has the loss {} and the gradient norm {}: its update is skipped",
+                        report.step, report.loss, report.grad_norm));
+      }
       listener_.step_done(report);
     }
   }

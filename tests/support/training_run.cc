@@ -36,6 +36,12 @@ train::Batch batch_of(const TrainingOptions& options, const TokenBatch& tokens) 
   return {.seq = options.run.seq, .inputs = tokens.inputs, .targets = tokens.targets};
 }
 
+train::SessionOptions session_of(const TrainingOptions& options) {
+  train::SessionOptions session;
+  session.on_nan = options.on_nan;
+  return session;
+}
+
 train::Preflight ask_preflight(train::Model& model, const TrainingOptions& options, const Layout& layout,
                                const TokenBatch& tokens) {
   return train::preflight({.model = model,
@@ -43,7 +49,7 @@ train::Preflight ask_preflight(train::Model& model, const TrainingOptions& optio
                            .planes = train::make_optimizer(options.run)->block_planes(),
                            .batch = batch_of(options, tokens),
                            .training = !options.evaluate,
-                           .late_updates = options.run.clip > 0,
+                           .late_updates = train::late_updates(options.run, session_of(options)),
                            .micro_batch = options.run.micro_batch,
                            .memory_bytes = options.memory_bytes});
 }
@@ -53,7 +59,9 @@ uint64_t least_arena_bytes(train::Model& model, const TrainingOptions& options, 
   const stream::BlockPlanes planes = train::make_optimizer(options.run)->block_planes();
   const stream::EntrySpace space(uint32_t(layout.blocks().size()));
   const train::BlockEntrySizes sizes(layout, space, planes);
-  stream::Context context(layout, space, {.planes = planes, .late_updates = options.run.clip > 0});
+  stream::Context context(
+      layout, space,
+      {.planes = planes, .late_updates = train::late_updates(options.run, session_of(options))});
   uint64_t least = 0;
   const auto record = [&](const stream::Context::Step& step) {
     const stream::Program program = context.record(step, 0);
@@ -198,7 +206,7 @@ TrainingResult run_training(train::Model& model, const TrainingOptions& options,
     result.preflight = plan_run(model, options, layout, batches);
     create(model, options, layout, run_dir);
 
-    train::SessionOptions session_options;
+    train::SessionOptions session_options = session_of(options);
     session_options.run_dir = run_dir;
     const train::TrainInput input{
         .run = options.run, .session = session_options, .model = model, .model_json = "{}"};

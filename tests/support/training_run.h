@@ -33,7 +33,8 @@ struct TrainingOptions {
   // Likewise the arena's size; 0: the least in which the policy's operations fit.
   std::optional<uint64_t> arena_bytes;
   const TensorValues* initial = nullptr;  // null: as the model initialises itself from run.seed
-  bool evaluate = false;                  // forward passes alone
+  train::OnNan on_nan = train::OnNan::kStop;
+  bool evaluate = false;  // forward passes alone
   uint32_t shards = 1;
   // Puts something between the session and the drive.
   std::function<std::unique_ptr<storage::BlockIo>(storage::BlockIo&)> wrap_io;

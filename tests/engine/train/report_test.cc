@@ -32,6 +32,13 @@ TEST(MetricsLine, HoldsTheContractsFieldsInOrder) {
   EXPECT_NE(line.find("\"loss\":0.10000000000000001,"), std::string::npos) << line;
 }
 
+TEST(MetricsLine, SaysThatAnUpdateWasSkipped) {
+  StepReport report;
+  EXPECT_FALSE(nlohmann::json::parse(metrics_line(report)).contains("skipped"));
+  report.skipped = true;
+  EXPECT_EQ(nlohmann::json::parse(metrics_line(report))["skipped"], true);
+}
+
 TEST(MetricsLine, StaysJsonWhenTheLossIsNoNumber) {
   StepReport report;
   report.loss = std::numeric_limits<double>::quiet_NaN();
