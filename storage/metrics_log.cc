@@ -26,6 +26,8 @@ MetricsLog::MetricsLog(const std::string& path, uint64_t bytes, std::string_view
   const bool right_length = file_.size() == bytes + text.size();
   if (right_length) file_.pread_all(std::as_writable_bytes(std::span(tail)), bytes);
   if (!right_length || tail != text) {
+    note_ = fmt::format("{} had {} bytes and now has the {} of the committed steps", path, file_.size(),
+                        bytes + text.size());
     file_.resize(bytes);
     file_.pwrite_all(std::as_bytes(std::span(text)), bytes);
   }

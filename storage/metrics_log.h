@@ -18,12 +18,15 @@ class MetricsLog {
   MetricsLog(const std::string& path, uint64_t bytes, std::string_view text);
 
   const File& file() const { return file_; }
+  // How the file differed from the committed lines, in a sentence; empty: not at all.
+  const std::string& note() const { return note_; }
   uint64_t bytes() const { return bytes_; }
   // Not synced: the next commit does that.
   void append(std::string_view text);
 
  private:
   File file_;
+  std::string note_;
   uint64_t bytes_ = 0;
 };
 

@@ -186,10 +186,11 @@ void write_marker(const std::string& run_dir, const std::string& run_id,
   sync_directory(run_dir);
 }
 
-void remove_marker(const std::string& run_dir) {
-  if (!file_exists(run_dir + kMarker)) return;
+bool remove_marker(const std::string& run_dir) {
+  if (!file_exists(run_dir + kMarker)) return false;
   remove_file(run_dir + kMarker);
   sync_directory(run_dir);
+  return true;
 }
 
 void remove_unfinished(const std::string& run_dir) {

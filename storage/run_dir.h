@@ -36,7 +36,7 @@ bool file_exists(const std::string& path);
 
 void write_marker(const std::string& run_dir, const std::string& run_id,
                   const std::vector<std::string>& shards);
-void remove_marker(const std::string& run_dir);  // if there is one
+bool remove_marker(const std::string& run_dir);  // if there is one; whether there was
 // Removes the remains of a creation that was cut short, if the marker says that these are such.
 void remove_unfinished(const std::string& run_dir);
 // Throws Error (kUsage) when the directory holds a run or anything else.

@@ -38,6 +38,7 @@ class StoreOnShards final : public Store {
   const Layout& layout() const override { return layout_; }
   const std::string& model_json() const override { return model_json_; }
   const std::string& cursor_json() const override { return step_record_.cursor_json; }
+  const std::vector<std::string>& notes() const override { return notes_; }
   uint64_t step() const override { return step_; }
   std::vector<std::string> shard_paths() const override;
   std::span<const FileIndex> shard_files() const override { return {files_.data(), shards_.size()}; }
@@ -50,6 +51,7 @@ class StoreOnShards final : public Store {
             uint32_t chunks) override;
   IoRequest write_request(BlockId block, PlaneRange range, const std::byte* data) override;
   void commit(const Commit& commit) override;
+  void set_cursor(const std::string& cursor_json) override;
   void abandon_step() override;
 
  private:
@@ -59,6 +61,7 @@ class StoreOnShards final : public Store {
                             uint64_t offset) const;
   void take_states(const CatalogContent& content);
   void gather_written();
+  void require_no_poison() const;
   void poison_on_failure(const char* what, const std::function<void()>& action);
   uint64_t* sums(BlockId block, uint32_t slot) { return sums_[slot].data() + first_chunk_[block]; }
   const uint64_t* sums(BlockId block, uint32_t slot) const {
@@ -70,6 +73,7 @@ class StoreOnShards final : public Store {
   std::unique_ptr<Catalog> catalog_;
   Layout layout_;
   std::string model_json_;
+  std::vector<std::string> notes_;
   StepRecord step_record_;
   std::atomic<uint64_t> step_{0};
   std::vector<Shard> shards_;
@@ -90,7 +94,7 @@ StoreOnShards::StoreOnShards(const std::string& run_dir, const std::vector<std::
     throw Error(ErrorKind::kUsage, fmt::format("{} holds no run", run_dir), "Name the directory of a run");
   }
   run_lock_ = lock_run(run_dir);
-  remove_marker(run_dir);  // of a creation that was killed after it had committed
+  if (remove_marker(run_dir)) notes_.push_back("the run's creation had been cut short at its end");
   catalog_ = std::make_unique<Catalog>(catalog_directory(run_dir), CatalogAccess::kWrite);
   CatalogContent content = catalog_->load();
   const std::vector<std::string> directories = find_shards(run_dir, content, shard_dirs);
@@ -104,6 +108,7 @@ StoreOnShards::StoreOnShards(const std::string& run_dir, const std::vector<std::
   if (moved) catalog_->move_shards(home_of(run_dir), content.shards, content.step);
   metrics_ = std::make_unique<MetricsLog>(metrics_path(run_dir), content.step.metrics_bytes,
                                           content.step.metrics_text);
+  if (!metrics_->note().empty()) notes_.push_back(metrics_->note());
   std::vector<std::string> drives = directories;
   drives.push_back(run_dir);
   for (size_t i = 0; i < shards_.size(); i++) {
@@ -245,11 +250,22 @@ void StoreOnShards::poison_on_failure(const char* what, const std::function<void
   }
 }
 
+void StoreOnShards::require_no_poison() const {
+  if (poison_.empty()) return;
+  throw Error(ErrorKind::kFailed, "an earlier commit failed and none may follow: " + poison_,
+              "Start again: the run continues from its committed step");
+}
+
+void StoreOnShards::set_cursor(const std::string& cursor_json) {
+  require_no_poison();
+  StepRecord record = step_record_;
+  record.cursor_json = cursor_json;
+  poison_on_failure("commit", [&] { catalog_->commit(record, {}); });
+  step_record_ = std::move(record);
+}
+
 void StoreOnShards::commit(const Commit& commit) {
-  if (!poison_.empty()) {
-    throw Error(ErrorKind::kFailed, "an earlier commit failed and none may follow: " + poison_,
-                "Start again: the run continues from its committed step");
-  }
+  require_no_poison();
   HEADRACE_CHECK(commit.step > step_, fmt::format("commit of step {} after {}", commit.step, step_.load()));
   gather_written();
   StepRecord record{commit.step, commit.cursor_json, metrics_->bytes(), {}};

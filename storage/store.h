@@ -71,7 +71,9 @@ class Store {
 
   virtual const Layout& layout() const = 0;
   virtual const std::string& model_json() const = 0;
-  virtual const std::string& cursor_json() const = 0;        // of the committed step
+  virtual const std::string& cursor_json() const = 0;  // of the committed step
+  // What open() found and put right, in sentences for people.
+  virtual const std::vector<std::string>& notes() const = 0;
   virtual uint64_t step() const = 0;                         // committed
   virtual std::vector<std::string> shard_paths() const = 0;  // directories, in shard order; spill goes there
   virtual std::span<const FileIndex> shard_files() const = 0;
@@ -95,6 +97,8 @@ class Store {
   // All writes are complete: syncs every shard, then flips the slots written since the last commit in one
   // catalog transaction and appends the metrics lines. `commit.step` must be step() + 1 or later.
   virtual void commit(const Commit& commit) = 0;
+  // Replaces the cursor of the committed step, in a transaction of its own. Not beside commit().
+  virtual void set_cursor(const std::string& cursor_json) = 0;
   // Forgets what was written since the last commit; the committed content counts again.
   virtual void abandon_step() = 0;
 };

@@ -99,7 +99,6 @@ std::vector<TrainOption> make_options() {
     const bool hidden = option.name == "data-fingerprint";
     options.push_back({lift(option, &TrainRequest::run), true, hidden});
   }
-  options.push_back({not_yet("commit-every", "1"), true, true});
   options.push_back({not_yet("checkpoint-every", "0"), true, true});
   auto session = [&](OptionEntry<Session> entry) {
     options.push_back({lift(std::move(entry), &TrainRequest::session), false, false});

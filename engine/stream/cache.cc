@@ -39,8 +39,9 @@ CachePlanner::CachePlanner(const EntrySpace& space, const EntrySizes& sizes, con
   segments_.push_back({.offset = 0, .bytes = options.arena_bytes / kAlignment * kAlignment});
 }
 
-Plan CachePlanner::plan(const Program& program, const Program* next) {
+Plan CachePlanner::plan(const Program& program, const Program* next, StoreWrites writes) {
   start(program, next);
+  writes_ = writes;
   const OpIndex end = first_op_ + program.ops.size();
   for (OpIndex op = first_op_; op < end; op++) {
     place_operation(op);
@@ -49,6 +50,10 @@ Plan CachePlanner::plan(const Program& program, const Program* next) {
     complete(op);
   }
   first_op_ = end;
+  if (writes == StoreWrites::kEverything)
+    for (const Segment& segment : segments_)
+      if (segment.entry != kNoEntry && space_.stored(segment.entry) && residents_[segment.entry].dirty)
+        write_out(segment.entry);
   std::stable_sort(plan_.spills.begin(), plan_.spills.end(),
                    [](const SpillWrite& a, const SpillWrite& b) { return a.after_ops < b.after_ops; });
   program_ = next_ = nullptr;
@@ -141,9 +146,7 @@ void CachePlanner::prefetch(OpIndex op) {
     for (const Access& access : accesses(fetch_head_)) {
       const Resident& resident = residents_[access.entry];
       if (resident.resident || access.mode == AccessMode::kCreate) continue;
-      const EntryKind kind = space_.kind(access.entry);
-      const bool stored = kind == EntryKind::kWeights || kind == EntryKind::kMoments;
-      if (!stored && !resident.spilled) continue;  // comes into being before then
+      if (!space_.stored(access.entry) && !resident.spilled) continue;  // comes into being before then
       if (prefetched_bytes_ + placed_bytes(bytes_of(access, fetch_head_)) > options_.prefetch_bytes) return;
       if (!place(access, fetch_head_, false)) return;
     }
@@ -184,7 +187,6 @@ std::optional<CachePlanner::Window> CachePlanner::free_window(uint64_t bytes) co
     if (segments_[first].entry != kNoEntry) continue;
     uint64_t run = 0;
     size_t last = first, enough = 0;  // enough: the end of the first segments that suffice
-
     for (; last < segments_.size() && segments_[last].entry == kNoEntry; last++) {
       run += segments_[last].bytes;
       if (run >= bytes && enough == 0) enough = last + 1;
@@ -269,8 +271,7 @@ void CachePlanner::settle(const Window& window, const Access& access, uint64_t b
     run += segment.bytes;
   }
   if (access.mode != AccessMode::kCreate) {
-    const EntryKind kind = space_.kind(access.entry);
-    const bool stored = kind == EntryKind::kWeights || kind == EntryKind::kMoments;
+    const bool stored = space_.stored(access.entry);
     HEADRACE_CHECK(stored || resident.spilled, "an entry is read before it is created");
     placement.source = stored ? Source::kStore : Source::kSpill;
     placement.spill = resident.extent;
@@ -297,25 +298,30 @@ void CachePlanner::settle(const Window& window, const Access& access, uint64_t b
   plan_.placements.push_back(std::move(placement));
 }
 
-// Makes the segment free; what exists nowhere else is spilled first. The caller merges.
-void CachePlanner::evict(Segment& segment) {
-  Resident& resident = residents_[segment.entry];
-  if (resident.dirty) {
+// Writes what exists nowhere else, after its last use so far.
+void CachePlanner::write_out(EntryId entry) {
+  Resident& resident = residents_[entry];
+  resident.dirty = false;
+  resident.last_write = ++write_count_;
+  resident.written_at = 0;
+  SpillWrite write{entry, resident.placement, resident.offset,    resident.bytes,
+                   {},    resident.used_ops,  resident.last_write};
+  if (space_.stored(entry)) {
+    plan_.bytes.store_written += resident.bytes;
+  } else {
     HEADRACE_CHECK(spill_space_ != nullptr, "nothing to spill to");
-    resident.extent = spill_space_->take(resident.bytes);
+    resident.extent = write.extent = spill_space_->take(resident.bytes);
     resident.spilled = true;
-    resident.dirty = false;
-    resident.last_write = ++write_count_;
-    resident.written_at = 0;
-    plan_.spills.push_back({.entry = segment.entry,
-                            .placement = resident.placement,
-                            .offset = segment.offset,
-                            .bytes = resident.bytes,
-                            .extent = resident.extent,
-                            .after_ops = std::max(resident.used_ops, resident.extent.after_ops),
-                            .id = resident.last_write});
+    write.after_ops = std::max(write.after_ops, write.extent.after_ops);
     plan_.bytes.spill_written += resident.bytes;
   }
+  plan_.spills.push_back(write);
+}
+
+// Makes the segment free; what exists nowhere else is written first. The caller merges.
+void CachePlanner::evict(Segment& segment) {
+  Resident& resident = residents_[segment.entry];
+  if (resident.dirty) write_out(segment.entry);
   // What the cache fetched and gives up before its use must be fetched again.
   if (resident.next_use < fetch_head_) fetch_head_ = resident.next_use;
   segment.entry = kNoEntry;
@@ -365,16 +371,17 @@ size_t CachePlanner::segment_at(uint64_t offset) const {
 void CachePlanner::complete(OpIndex op) {
   const Op& operation = op_at(op);
   WriteId write = 0;
-  if (operation.kind == OpKind::kUpdate) write = plan_.op_write[op - first_op_] = ++write_count_;
+  if (operation.kind == OpKind::kUpdate && writes_ != StoreWrites::kDeferred)
+    write = plan_.op_write[op - first_op_] = ++write_count_;
   for (size_t i = operation.first_access; const Access& access : accesses(op)) {
     Resident& resident = residents_[access.entry];
     resident.next_use = next_use_[i++];
     resident.used_ops = op + 1;
     resident.unused = false;
     if (resident.prefetched) prefetched_bytes_ -= resident.bytes, resident.prefetched = false;
-    const EntryKind kind = space_.kind(access.entry);
-    const bool stored = kind == EntryKind::kWeights || kind == EntryKind::kMoments;
-    if (access.mode != AccessMode::kRead && stored) {
+    if (access.mode != AccessMode::kRead && space_.stored(access.entry)) {
+      resident.dirty = write == 0;
+      if (resident.dirty) continue;
       const uint64_t bytes = bytes_of(access, op);
       plan_.bytes.store_written += bytes;
       written_bytes_ += bytes;

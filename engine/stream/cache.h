@@ -33,15 +33,22 @@ struct Placement {
   SpillExtent spill;                          // of Source::kSpill
 };
 
-// An entry written to the spill file once `after_ops` operations have completed (its last use before it
-// leaves memory is among them).
+// An entry written to the spill file, or to the store if that keeps it, once `after_ops` operations have
+// completed (its last use before it leaves memory is among them).
 struct SpillWrite {
   EntryId entry = kNoEntry;
   PlacementId placement = 0;
   uint64_t offset = 0, bytes = 0;  // in the arena
-  SpillExtent extent;
+  SpillExtent extent;              // not of an entry that the store keeps
   OpIndex after_ops = 0;
   WriteId id = 0;
+};
+
+// When a program's updated blocks go to the store.
+enum class StoreWrites : uint8_t {
+  kAtOnce,      // as their updates complete: a commit follows
+  kDeferred,    // when they leave memory; what stays until its next update is overtaken by that
+  kEverything,  // at once, and at the end what earlier programs left in memory
 };
 
 struct PlannedBytes {
@@ -57,7 +64,7 @@ struct Plan {
   std::vector<Placement> placements;          // in the order in which they are to begin
   std::vector<SpillWrite> spills;             // by after_ops
   std::vector<PlacementId> access_placement;  // for each access of the program
-  std::vector<WriteId> op_write;              // for each operation: of its block's content, or 0
+  std::vector<WriteId> op_write;              // for each operation: of its block's content at once, or 0
   PlannedBytes bytes;
 };
 
@@ -89,7 +96,7 @@ class CachePlanner {
                SpillSpace* spill_space);
 
   // Plans `program` knowing that `next` (may be null) follows. Throws Infeasible.
-  Plan plan(const Program& program, const Program* next);
+  Plan plan(const Program& program, const Program* next, StoreWrites writes = StoreWrites::kAtOnce);
   // What was announced as next will not come: forgets temporaries placed for it.
   void discard_future();
 
@@ -139,6 +146,7 @@ class CachePlanner {
   double cost(const Segment& segment, OpIndex op) const;
   void settle(const Window& window, const Access& access, uint64_t bytes);
   void evict(Segment& segment);
+  void write_out(EntryId entry);
   void release(EntryId entry);
   void merge_free(size_t index);
   size_t segment_at(uint64_t offset) const;
@@ -152,6 +160,7 @@ class CachePlanner {
   std::vector<Resident> residents_;  // by entry
   const Program* program_ = nullptr;
   const Program* next_ = nullptr;
+  StoreWrites writes_ = StoreWrites::kAtOnce;
   std::vector<OpIndex> next_use_;  // for each access of program and next: the entry's next use after
   OpIndex first_op_ = 0, end_op_ = 0, fetch_head_ = 0;
   PlacementId placement_count_ = 0;

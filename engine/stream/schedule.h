@@ -39,6 +39,8 @@ class EntrySpace {
   EntryKind kind(EntryId id) const {
     return id >= 3 * blocks_ ? EntryKind::kTemporary : EntryKind(id / blocks_);
   }
+  // Whether the store keeps it: a block's weights or moments.
+  bool stored(EntryId id) const { return id < 2 * blocks_; }
   BlockId block(EntryId id) const { return id % blocks_; }  // of an entry that is not a temporary
   // Number of entries when programs have at most so many temporaries.
   uint32_t size(size_t temporaries) const { return 3 * blocks_ + 2 * uint32_t(temporaries); }

@@ -47,7 +47,7 @@ void Streamer::begin(const Program& program, Plan plan) {
       unfinished_placements_.insert(id);
       queue_.emplace_back(id, std::move(plan_.placements[i]));
     }
-    for (const SpillWrite& spill : plan_.spills) unfinished_writes_[spill.id] = 1;
+    for (const SpillWrite& write : plan_.spills) unfinished_writes_[write.id] = 1;
     for (const WriteId id : plan_.op_write)
       if (id != 0) unfinished_writes_[id] = 2;  // weights and moments
   }
@@ -137,8 +137,7 @@ void Streamer::verify_entry(EntryId id) {
 }
 
 void Streamer::complete(OpIndex op, BlockId block) {
-  if (program_->ops[op - plan_.first_op].kind == OpKind::kUpdate)
-    run_isolated([&] { write_block(op, block); });
+  if (plan_.op_write[op - plan_.first_op] != 0) run_isolated([&] { write_block(op, block); });
   {
     std::lock_guard lock(mutex_);
     advance_completed(op);
@@ -156,7 +155,8 @@ void Streamer::go_on() {
       due.push_back(&plan_.spills[next_spill_]);
   }
   run_isolated([&] {
-    for (const SpillWrite* write : due) spill(*write);
+    for (const SpillWrite* write : due)
+      parts_.space.stored(write->entry) ? write_entry(*write) : spill(*write);
   });
   std::vector<storage::IoRequest> requests;
   {
@@ -173,33 +173,41 @@ void Streamer::advance_completed(OpIndex op) {
     completed_ops_++;
 }
 
-void Streamer::write_block(OpIndex op, BlockId block) {
-  const WriteId id = plan_.op_write[op - plan_.first_op];
-  const storage::BlockLayout& layout = parts_.store.layout().block(block);
-  const struct {
-    storage::PlaneRange range;
-    std::byte* data;
-  } halves[] = {{parts_.planes.weights(), address(parts_.space.weights(block))},
-                {parts_.planes.moments(), address(parts_.space.moments(block))}};
-  for (const auto& half : halves)
-    oneapi::tbb::parallel_for(
-        oneapi::tbb::blocked_range<uint32_t>(0, storage::chunks_in_range(layout, half.range), 8),
-        [&](const auto& part) {
-          parts_.store.seal(block, half.range, half.data, part.begin(), part.end() - part.begin());
-        });
-  std::vector<storage::IoRequest> requests;
-  for (const auto& half : halves) {
-    storage::IoRequest request = parts_.store.write_request(block, half.range, half.data);
-    request.listener = this;
-    request.tag = kStoreWriteTag | id;
-    requests.push_back(request);
-  }
+// Checksums half of a block, its weights or moments, and returns the request that writes it.
+storage::IoRequest Streamer::sealed(EntryId entry, const std::byte* data, WriteId id) {
+  const BlockId block = parts_.space.block(entry);
+  const storage::PlaneRange range = range_of(entry);
+  const uint32_t chunks = storage::chunks_in_range(parts_.store.layout().block(block), range);
+  oneapi::tbb::parallel_for(oneapi::tbb::blocked_range<uint32_t>(0, chunks, 8), [&](const auto& part) {
+    parts_.store.seal(block, range, data, part.begin(), part.end() - part.begin());
+  });
+  storage::IoRequest request = parts_.store.write_request(block, range, data);
+  request.listener = this;
+  request.tag = kStoreWriteTag | id;
+  return request;
+}
+
+void Streamer::write_to_store(std::span<const storage::IoRequest> requests) {
   {
     std::lock_guard lock(mutex_);
     store_writes_ += uint32_t(requests.size());
     in_flight_ += uint32_t(requests.size());
   }
   submit(requests);
+}
+
+void Streamer::write_block(OpIndex op, BlockId block) {
+  const WriteId id = plan_.op_write[op - plan_.first_op];
+  const EntryId weights = parts_.space.weights(block), moments = parts_.space.moments(block);
+  const storage::IoRequest requests[] = {sealed(weights, address(weights), id),
+                                         sealed(moments, address(moments), id)};
+  write_to_store(requests);
+}
+
+// Half of a block that was updated a while ago and leaves memory.
+void Streamer::write_entry(const SpillWrite& write) {
+  const storage::IoRequest request = sealed(write.entry, parts_.arena.data() + write.offset, write.id);
+  write_to_store({&request, 1});
 }
 
 void Streamer::spill(const SpillWrite& write) {

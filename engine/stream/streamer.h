@@ -92,7 +92,10 @@ class Streamer : private storage::IoListener {
   bool claim(const Needed& operation, std::vector<EntryId>& unverified);
   void wait_until_loaded(const Needed& operation, bool suspend);
   void verify_entry(EntryId entry);
+  storage::IoRequest sealed(EntryId entry, const std::byte* data, WriteId id);
+  void write_to_store(std::span<const storage::IoRequest> requests);
   void write_block(OpIndex op, BlockId block);
+  void write_entry(const SpillWrite& write);
   void go_on();
   void spill(const SpillWrite& write);
   void advance_completed(OpIndex op);

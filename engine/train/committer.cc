@@ -18,11 +18,11 @@ Committer::~Committer() {
   thread_.join();
 }
 
-void Committer::commit(storage::Commit commit, const StepReport& report) {
+void Committer::commit(storage::Commit commit, std::vector<StepReport> reports) {
   streamer_.set_committing(true);
   std::lock_guard lock(mutex_);
   HEADRACE_CHECK(!due_, "a step commits before the one before it has");
-  due_ = {std::move(commit), report};
+  due_ = {std::move(commit), std::move(reports)};
   changed_.notify_all();
 }
 
@@ -42,7 +42,7 @@ void Committer::work() {
   for (;;) {
     changed_.wait(lock, [this] { return stopping_ || due_; });
     if (!due_) return;
-    const auto& [commit, report] = *due_;  // stays until it is done: nobody else changes it
+    const auto& [commit, reports] = *due_;  // stays until it is done: nobody else changes it
     lock.unlock();
     std::exception_ptr fault;
     try {
@@ -56,7 +56,7 @@ void Committer::work() {
     if (fault)
       fault_ = fault;
     else
-      committed_.push_back(report);
+      committed_.insert(committed_.end(), reports.begin(), reports.end());
     due_.reset();
     streamer_.set_committing(false);
     changed_.notify_all();

@@ -22,7 +22,8 @@ class Committer {
   Committer(storage::Store& store, stream::Streamer& streamer);
   ~Committer();  // finishes the commit under way
 
-  void commit(storage::Commit commit, const StepReport& report);
+  // `reports`: of the steps that it makes count.
+  void commit(storage::Commit commit, std::vector<StepReport> reports);
   // Blocks until nothing is under way; throws what failed.
   void wait();
   // Reports of steps committed since the last call, in order.
@@ -35,7 +36,7 @@ class Committer {
   stream::Streamer& streamer_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::optional<std::pair<storage::Commit, StepReport>> due_;
+  std::optional<std::pair<storage::Commit, std::vector<StepReport>>> due_;
   bool stopping_ = false;
   std::exception_ptr fault_;
   std::vector<StepReport> committed_;

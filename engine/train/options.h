@@ -36,6 +36,7 @@ struct RunOptions {
   double clip = 1.0;  // largest global gradient norm; 0: none
   WeightPrecision weights = WeightPrecision::kFloat32;
   uint64_t seed = 1;
+  uint64_t commit_every = 1;       // steps. Not part of the result
   uint64_t block_bytes = 4 << 20;  // aimed-at size of a block's record
 };
 

@@ -94,13 +94,31 @@ CacheOptions cache_options(uint64_t arena_bytes, stream::VictimRule rule) {
 }
 
 stream::PlannedBytes steady_bytes(const PreflightInput& input, const EntrySpace& space,
-                                  const Recording& recording, const CacheOptions& options) {
+                                  const Recording& recording, const CacheOptions& options,
+                                  stream::StoreWrites writes) {
   const BlockEntrySizes sizes(input.layout, space, input.planes);
   stream::SpillSpace spill(1);
   CachePlanner planner(space, sizes, options, &spill);
   for (uint32_t step = 0; step + 2 < kRecordedSteps; step++)
-    planner.plan(recording.programs[step], &recording.programs[step + 1]);
-  return planner.plan(recording.programs[kRecordedSteps - 2], &recording.programs[kRecordedSteps - 1]).bytes;
+    planner.plan(recording.programs[step], &recording.programs[step + 1], writes);
+  return planner.plan(recording.programs[kRecordedSteps - 2], &recording.programs[kRecordedSteps - 1], writes)
+      .bytes;
+}
+
+// On the average over the steps from commit to commit, of which the last writes every block.
+stream::PlannedBytes average_bytes(const PreflightInput& input, const EntrySpace& space,
+                                   const Recording& recording, const CacheOptions& options) {
+  const auto last = steady_bytes(input, space, recording, options, stream::StoreWrites::kAtOnce);
+  const uint64_t steps = input.commit_every;
+  if (steps == 1) return last;
+  const auto other = steady_bytes(input, space, recording, options, stream::StoreWrites::kDeferred);
+  const auto average = [&](uint64_t of_other, uint64_t of_last) {
+    return (of_other * (steps - 1) + of_last) / steps;
+  };
+  return {.store_read = average(other.store_read, last.store_read),
+          .store_written = average(other.store_written, last.store_written),
+          .spill_read = average(other.spill_read, last.spill_read),
+          .spill_written = average(other.spill_written, last.spill_written)};
 }
 
 // Plans with each rule and takes the one that moves the fewest bytes.
@@ -110,7 +128,7 @@ stream::PlannedBytes choose_cache(const PreflightInput& input, const EntrySpace&
   for (const auto rule :
        {stream::VictimRule::kFarthest, stream::VictimRule::kCheapest, stream::VictimRule::kCheapestDirty}) {
     const CacheOptions options = cache_options(arena_bytes, rule);
-    const stream::PlannedBytes bytes = steady_bytes(input, space, recording, options);
+    const stream::PlannedBytes bytes = average_bytes(input, space, recording, options);
     if (rule != stream::VictimRule::kFarthest && bytes.total() >= fewest.total()) continue;
     fewest = bytes;
     chosen = options;

@@ -34,14 +34,15 @@ struct PreflightInput {
   Batch batch;           // a real one: which blocks an embedding reads depends on it
   bool training = true;  // otherwise forward passes alone
   bool late_updates = false;
-  uint64_t micro_batch = 0;  // sequences; 0: chosen
+  uint64_t micro_batch = 0;   // sequences; 0: chosen
+  uint64_t commit_every = 1;  // steps
   uint64_t memory_bytes = 0;
 };
 
 struct Preflight {
   ExecutionPolicy policy;
   stream::CacheOptions cache;
-  stream::PlannedBytes step;  // of a step once the cache is warm
+  stream::PlannedBytes step;  // of a step once the cache is warm, on the average from commit to commit
   double flops = 0;           // of a step
 };
 

@@ -17,6 +17,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr uint64_t kMostSteps = 1ULL << 40;
+constexpr uint64_t kMostUncommittedSteps = 10000;  // their lines are kept in memory and commit together
 constexpr uint64_t kLongestSequence = 1ULL << 20;
 constexpr uint64_t kLargestBatch = 1ULL << 20;
 
@@ -55,6 +56,8 @@ std::vector<RunOption> make_table() {
           "the precision that products see; the weights themselves are exact"),
       count_option("seed", &R::seed, 0, std::numeric_limits<uint64_t>::max() >> 1,
                    "of the initial weights and the order of the data"),
+      count_option("commit-every", &R::commit_every, 1, kMostUncommittedSteps,
+                   "steps from commit to commit: a kill loses at most so many. Does not change the result"),
       size_option("block-size", &R::block_bytes, 4096, 1ULL << 30,
                   "aimed-at size of a record on disk. Does not change the result"),
   };

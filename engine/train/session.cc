@@ -92,15 +92,18 @@ Program Session::record(const WorkItem& item) {
 
 void Session::run(WorkItem first, const NextItem& next_item, const ItemDone& done) {
   WorkItem item = std::move(first);
+  const bool trains = item.kind == WorkItem::Kind::kTrain;
+  if (trains) note({.step = store().step(), .next_in_flight = true});
   Program program = record(item);
   for (;;) {
     const auto start = std::chrono::steady_clock::now();
     const bool last = item.kind == WorkItem::Kind::kFinish;
     std::optional<WorkItem> next = last ? std::nullopt : next_item(item);
     if (!last && !next) next = WorkItem{};
+    if (next && next->kind == WorkItem::Kind::kFinish) ending_ = true;
     Program next_program;
     if (next) next_program = record(*next);
-    Plan plan = planner_.plan(program, next ? &next_program : nullptr);
+    Plan plan = planner_.plan(program, next ? &next_program : nullptr, store_writes(item));
     const StepReport report = run_item(item, program, std::move(plan), start);
     const bool go_on = done(item, report);
     if (last) break;
@@ -109,12 +112,28 @@ void Session::run(WorkItem first, const NextItem& next_item, const ItemDone& don
       recorder_.set_due_updates(runner_.due_updates());
       next = WorkItem{};
       next_program = record(*next);
+      ending_ = true;
     }
     item = std::move(*next);
     program = std::move(next_program);
   }
+  commit_rest();
   committer_->wait();
   streamer_->wait_for_all();
+  if (trains) note({.step = store().step()});
+}
+
+// What a later session will find should this one die. Costs a transaction where it says something new.
+void Session::note(const Cursor& cursor) {
+  const std::string json = cursor_json(cursor);
+  if (store().cursor_json() != json) store().set_cursor(json);
+}
+
+// Late updates that run in an item are those of the step before it.
+stream::StoreWrites Session::store_writes(const WorkItem& item) const {
+  if (item.kind == WorkItem::Kind::kFinish) return stream::StoreWrites::kEverything;
+  const bool commits = late_updates_ || item.kind != WorkItem::Kind::kTrain ? step_commits_ : item.commits;
+  return commits ? stream::StoreWrites::kAtOnce : stream::StoreWrites::kDeferred;
 }
 
 StepReport Session::run_item(const WorkItem& item, const Program& program, Plan plan,
@@ -164,17 +183,25 @@ void Session::end_step(const WorkItem& item, StepReport& report) {
   }
   {
     std::lock_guard lock(commit_mutex_);
-    commit_ = {{.step = item.step,
-                .cursor_json = fmt::format("{{\"step\":{}}}", item.step),
-                .metrics_lines = {metrics_line(report)}},
-               report};
+    uncommitted_.step = item.step;
+    uncommitted_.metrics_lines.push_back(metrics_line(report));
+    uncommitted_reports_.push_back(report);
+    step_ended_ = true;
+    step_commits_ = item.commits;
   }
   commit_when_updated();
 }
 
-// The steps before have their updates; this one's never happen.
+// Where updates are late the steps before have theirs, and this one's never happen. Those made at once have
+// already replaced some of what the steps since the last commit wrote, so these go too.
 void Session::stop_at(const StepReport& report) {
+  if (late_updates_ && !uncommitted_reports_.empty()) {
+    streamer_->begin(no_operations_,
+                     planner_.plan(no_operations_, nullptr, stream::StoreWrites::kEverything));
+    commit_rest();
+  }
   committer_->wait();
+  note({.step = store().step()});
   throw Error(
       ErrorKind::kFailed,
       fmt::format("step {} has the loss {} and the gradient norm {}: it does not count, step {} is the last",
@@ -184,14 +211,26 @@ void Session::stop_at(const StepReport& report) {
 }
 
 void Session::commit_when_updated() {
-  std::optional<std::pair<storage::Commit, StepReport>> due;
   {
     std::lock_guard lock(commit_mutex_);
-    if (!commit_ || updated_blocks_ < layout_.blocks().size()) return;
-    due = std::exchange(commit_, std::nullopt);
+    if (!step_ended_ || updated_blocks_ < layout_.blocks().size()) return;
+    step_ended_ = false;
     updated_blocks_ = 0;
+    if (!step_commits_) return;
   }
-  committer_->commit(std::move(due->first), due->second);
+  uncommitted_.cursor_json =
+      cursor_json({.step = uncommitted_.step,
+                   .next_in_flight = !ending_ && uncommitted_.step < parts_.input.session.steps});
+  // Nobody else is here before the next step's updates, which wait for this.
+  committer_->commit(std::exchange(uncommitted_, {}), std::exchange(uncommitted_reports_, {}));
+}
+
+// Commits the steps that waited for others to be committed with.
+void Session::commit_rest() {
+  if (uncommitted_reports_.empty()) return;
+  committer_->wait();
+  uncommitted_.cursor_json = cursor_json({.step = uncommitted_.step});
+  committer_->commit(std::exchange(uncommitted_, {}), std::exchange(uncommitted_reports_, {}));
 }
 
 void Session::gradient_ready(BlockId block, const float* gradient) { norm_.add(block, gradient); }

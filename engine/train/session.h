@@ -13,6 +13,7 @@
 #include "engine/stream/context.h"
 #include "engine/stream/streamer.h"
 #include "engine/train/committer.h"
+#include "engine/train/cursor.h"
 #include "engine/train/gradient_norm.h"
 #include "engine/train/optimizer.h"
 #include "engine/train/preflight.h"
@@ -29,6 +30,7 @@ struct WorkItem {
   Kind kind = Kind::kFinish;
   uint64_t step = 0;  // counted from 1
   TokenBatch tokens;
+  bool commits = true;  // of kTrain: the step is committed with all before it
 };
 
 class Session : private stream::Updates {
@@ -66,6 +68,9 @@ class Session : private stream::Updates {
   void end_step(const WorkItem& item, StepReport& report);
   [[noreturn]] void stop_at(const StepReport& report);
   void commit_when_updated();
+  void commit_rest();
+  void note(const Cursor& cursor);
+  stream::StoreWrites store_writes(const WorkItem& item) const;
 
   void gradient_ready(storage::BlockId block, const float* gradient) override;
   void update(storage::BlockId block, std::byte* weights, std::byte* moments, const float* gradient) override;
@@ -86,13 +91,19 @@ class Session : private stream::Updates {
   stream::Context recorder_, runner_;
   GradientNorm norm_;
   uint32_t parity_ = 0;
+  const stream::Program no_operations_;
 
   // The step whose updates are under way.
   OptimizerStep update_step_;
   bool skips_updates_ = false;  // it was not finite: blocks stay as they are
   std::mutex commit_mutex_;
   size_t updated_blocks_ = 0;
-  std::optional<std::pair<storage::Commit, StepReport>> commit_;  // waits for the step's last update
+  bool step_ended_ = false;    // and waits for its last update
+  bool step_commits_ = false;  // then it is committed
+  bool ending_ = false;        // no step follows
+  // The steps since the last commit.
+  storage::Commit uncommitted_;
+  std::vector<StepReport> uncommitted_reports_;
 };
 
 }  // namespace headrace::train

@@ -85,6 +85,7 @@ Preflight plan_work(const TrainInput& input, const storage::Layout& layout, cons
                  .training = training,
                  .late_updates = late_updates(input.run, input.session),
                  .micro_batch = training ? input.run.micro_batch : 0,
+                 .commit_every = input.run.commit_every,
                  .memory_bytes = input.session.memory_bytes});
   listener.narrate(fmt::format("plan: {}; {} of memory for the cache; a step reads {} and writes {}",
                                plan.policy.description(), format_size(plan.cache.arena_bytes),
@@ -97,7 +98,7 @@ void create_run(const TrainInput& input, const storage::Layout& layout, TrainLis
                                     .shard_dirs = input.session.shard_dirs,
                                     .layout = layout,
                                     .model_json = input.model_json,
-                                    .cursor_json = "{\"step\":0}"};
+                                    .cursor_json = cursor_json({.step = 0})};
   const auto fill = [&](const storage::BlockLayout& block, std::span<std::byte> payload) -> uint32_t {
     std::vector<float> values(block.elements);
     input.model.initialise(block.tensor, block.first_row, input.run.seed, values);
@@ -140,6 +141,7 @@ class TrainLoop {
  private:
   WorkItem train_item(uint64_t step) const {
     WorkItem item{.kind = WorkItem::Kind::kTrain, .step = step, .tokens = {}};
+    item.commits = step % input_.run.commit_every == 0 || step == input_.session.steps;
     data_.fetch(step - 1, item.tokens);
     return item;
   }
@@ -259,7 +261,10 @@ TrainSummary train(const TrainInput& input, TrainListener& listener, const std::
     summary.total_steps = input.session.steps;
     const uint64_t committed = opened.session().store().step();
     summary.last_step = committed;
-    if (committed > 0) listener.narrate(fmt::format("resuming after step {}", committed));
+    const Cursor cursor = parse_cursor(opened.session().store().cursor_json());
+    for (const std::string& note : opened.session().store().notes()) listener.narrate(note);
+    if (committed > 0 || cursor.next_in_flight)
+      listener.narrate(describe_resume(cursor, input.run.commit_every));
     TrainLoop(input, listener, stop, data, opened.session(), summary).run();
     summary.stopped = stop != 0 && std::max(summary.last_step, committed) < input.session.steps;
     return summary;

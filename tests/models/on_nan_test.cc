@@ -56,9 +56,7 @@ class FailingModel final : public train::Model {
                 const train::ExecutionPolicy& policy) override {
     model_->evaluate(context, batch, policy);
   }
-  double loss() const override {
-    return fails_ ? std::numeric_limits<double>::quiet_NaN() : model_->loss();
-  }
+  double loss() const override { return fails_ ? std::numeric_limits<double>::quiet_NaN() : model_->loss(); }
 
  private:
   std::unique_ptr<train::Model> model_ = make_gpt2(small_config());

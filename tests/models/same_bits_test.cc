@@ -154,6 +154,25 @@ TEST_P(SameBits, WhateverThePolicy) {
   std::printf("%d runs, equal: %s\n", runs_, expected_->digest.c_str());
 }
 
+// Blocks that stay in memory between commits are not written; all that is committed in the end is the same.
+TEST_P(SameBits, HoweverRarelyItCommits) {
+  uint64_t written_most = 0, written_least = ~uint64_t{0};
+  for (const uint64_t commit_every : {1, 2, 3, 100})
+    for (const std::optional<uint64_t> arena_bytes :
+         {std::optional<uint64_t>{}, std::optional<uint64_t>{0}}) {
+      TrainingOptions options = base();
+      options.run.commit_every = commit_every;
+      options.arena_bytes = arena_bytes;
+      const TrainingResult result =
+          train(options, fmt::format("commits every {} steps, {}", commit_every,
+                                     arena_bytes ? "least arena" : "all in memory"));
+      if (arena_bytes) continue;
+      written_most = std::max(written_most, result.moved.written_bytes);
+      written_least = std::min(written_least, result.moved.written_bytes);
+    }
+  EXPECT_LT(written_least, written_most / 3) << "of four steps only the last should be written";
+}
+
 // Otherwise "with clipping" means nothing.
 TEST(SameBitsTraining, ClipsSomeStepsAndOthersNot) {
   const auto model = make_gpt2(small_config());

@@ -11,7 +11,6 @@ namespace headrace::testing {
 
 using stream::Access;
 using stream::AccessMode;
-using stream::EntryKind;
 using stream::OpIndex;
 using stream::Placement;
 using stream::PlacementId;
@@ -29,8 +28,6 @@ bool holds(const auto& list, const auto& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
-bool stored(EntryKind kind) { return kind == EntryKind::kWeights || kind == EntryKind::kMoments; }
-
 bool overlap(const stream::SpillExtent& a, const stream::SpillExtent& b) {
   return a.file == b.file && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
 }
@@ -43,7 +40,7 @@ std::string PlanChecker::name(PlacementId id) const {
                      placement.bytes);
 }
 
-void PlanChecker::add(const Program& program, const Plan& plan) {
+void PlanChecker::add(const Program& program, const Plan& plan, stream::StoreWrites writes) {
   if (plan.first_placement != stays_.size()) fault("placements are not numbered on");
   for (const Placement& placement : plan.placements)
     stays_.push_back({.placement = placement, .uses = {}, .spills = {}});
@@ -55,24 +52,26 @@ void PlanChecker::add(const Program& program, const Plan& plan) {
     if (placement.entry != spill.entry || placement.offset != spill.offset || placement.bytes != spill.bytes)
       fault("a spill is not of " + name(spill.placement));
   }
-  add_uses(program, plan);
+  add_uses(program, plan, writes != stream::StoreWrites::kDeferred);
+  everything_written_ = writes == stream::StoreWrites::kEverything;
   check_bytes(program, plan);
 }
 
-void PlanChecker::add_uses(const Program& program, const Plan& plan) {
+void PlanChecker::add_uses(const Program& program, const Plan& plan, bool at_once) {
   for (size_t i = 0; i < program.ops.size(); i++) {
     const stream::Op& op = program.ops[i];
     const bool update = op.kind == stream::OpKind::kUpdate;
-    if (update != (plan.op_write[i] != 0))
-      fault(fmt::format("operation {} writes if and only if it updates", i));
-    if (update) write_after_.emplace_back(plan.op_write[i], plan.first_op + i + 1);
+    const bool written = plan.op_write[i] != 0;
+    if (written != (update && at_once))
+      fault(fmt::format("operation {} writes if and only if it updates, and at once", i));
+    if (written) write_after_.emplace_back(plan.op_write[i], plan.first_op + i + 1);
     for (size_t a = op.first_access; const Access& access : program.accesses_of(op)) {
       const PlacementId id = plan.access_placement[a++];
       if (id >= stays_.size() || stays_[id].placement.entry != access.entry) {
         fault(fmt::format("operation {} does not find entry {}", plan.first_op + i, access.entry));
         continue;
       }
-      const bool writes = update && access.mode != AccessMode::kRead && stored(space_.kind(access.entry));
+      const bool writes = written && access.mode != AccessMode::kRead && space_.stored(access.entry);
       stays_[id].uses.push_back({.op = plan.first_op + i,
                                  .mode = access.mode,
                                  .last = access.last,
@@ -87,10 +86,11 @@ void PlanChecker::check_bytes(const Program& program, const Plan& plan) {
     if (placement.source == Source::kStore) sum.store_read += placement.bytes;
     if (placement.source == Source::kSpill) sum.spill_read += placement.bytes;
   }
-  for (const SpillWrite& spill : plan.spills) sum.spill_written += spill.bytes;
-  for (const stream::Op& op : program.ops)
-    for (const Access& access : program.accesses_of(op))
-      if (op.kind == stream::OpKind::kUpdate && stored(space_.kind(access.entry)))
+  for (const SpillWrite& spill : plan.spills)
+    (space_.stored(spill.entry) ? sum.store_written : sum.spill_written) += spill.bytes;
+  for (size_t i = 0; i < program.ops.size(); i++)
+    for (const Access& access : program.accesses_of(program.ops[i]))
+      if (plan.op_write[i] != 0 && space_.stored(access.entry))
         sum.store_written += sizes_.entry_bytes(access.entry);
   if (sum.store_read != plan.bytes.store_read || sum.store_written != plan.bytes.store_written ||
       sum.spill_read != plan.bytes.spill_read || sum.spill_written != plan.bytes.spill_written)
@@ -129,7 +129,7 @@ void PlanChecker::check_memory() {
       for (const Use& use : stay.uses) {
         if (use.op >= placement.after_ops)
           fault(fmt::format("{} begins while operation {} uses {}", name(id), use.op, name(other)));
-        if (use.write != 0) last_write = use.write;
+        if (use.mode != AccessMode::kRead) last_write = use.write;  // 0: a commit came before this update
       }
       if (last_write != 0 && !holds(placement.after_writes, last_write))
         fault(name(id) + " does not wait for the block written from " + name(other));
@@ -201,7 +201,8 @@ void PlanChecker::check_content_of(const std::vector<PlacementId>& stays) {
           fault(name(id) + " forgets what the entry held");
         break;
       case Source::kStore:
-        if (!stored(space_.kind(placement.entry))) fault(name(id) + " is not in the store");
+        if (!space_.stored(placement.entry)) fault(name(id) + " is not in the store");
+        if (only_in_memory) fault(name(id) + " reads what was never written");
         if (last_write != 0 && !holds(placement.after_writes, last_write))
           fault(name(id) + " may read old content");
         break;
@@ -217,15 +218,19 @@ void PlanChecker::check_content_of(const std::vector<PlacementId>& stays) {
       if (use.op + 1 < used) fault(name(id) + " is used in between");
       used = use.op + 1;
       if (use.write != 0) last_write = use.write;
-      if (use.mode != AccessMode::kRead) exists = only_in_memory = true;
+      if (use.mode != AccessMode::kRead) exists = true, only_in_memory = use.write == 0;
       if (use.last) exists = false;
     }
     for (const SpillWrite& spill : stay.spills) {
       spilled = spill;
       only_in_memory = false;
+      last_write = spill.id;
     }
     if (stay.spills.size() > 1) fault(name(id) + " is spilled twice");
   }
+  const stream::EntryId entry = stays_[stays.front()].placement.entry;
+  if (everything_written_ && only_in_memory && space_.stored(entry))
+    fault(fmt::format("entry {} was never written to the store", entry));
 }
 
 // Whoever reads an extent has done so before it is written again.
@@ -233,6 +238,7 @@ void PlanChecker::check_spill_space() {
   const std::vector<std::vector<PlacementId>> by_entry = stays_by_entry();
   for (size_t i = 0; i < spills_.size(); i++) {
     const SpillWrite& spill = spills_[i];
+    if (space_.stored(spill.entry)) continue;
     const auto of_entry =
         std::find_if(by_entry.begin(), by_entry.end(), [&](const std::vector<PlacementId>& list) {
           return stays_[list.front()].placement.entry == spill.entry;
@@ -247,7 +253,8 @@ void PlanChecker::check_spill_space() {
       if (!stay.spills.empty()) break;
     }
     for (size_t j = i + 1; j < spills_.size(); j++)
-      if (overlap(spill.extent, spills_[j].extent) && spills_[j].after_ops < last_read)
+      if (!space_.stored(spills_[j].entry) && overlap(spill.extent, spills_[j].extent) &&
+          spills_[j].after_ops < last_read)
         fault(fmt::format("spill {} overwrites spill {} before it is read", spills_[j].id, spill.id));
   }
 }

@@ -7,6 +7,7 @@
 // - Every operation can begin: what its placements wait for happens before it.
 // - What is fetched is the newest content; what exists nowhere else is spilled; a spill waits for the last
 // use.
+// - After a program that writes everything the store has the newest content of all blocks.
 // - Extents of the spill file are not overwritten while somebody will read them.
 // - The planned bytes are the sum of what is planned.
 #pragma once
@@ -25,7 +26,8 @@ class PlanChecker {
       : space_(space), sizes_(sizes), arena_bytes_(arena_bytes) {}
 
   // Programs and plans in the order of the session.
-  void add(const stream::Program& program, const stream::Plan& plan);
+  void add(const stream::Program& program, const stream::Plan& plan,
+           stream::StoreWrites writes = stream::StoreWrites::kAtOnce);
   // What is wrong with all that was added; nothing: all is well.
   std::vector<std::string> faults();
 
@@ -44,7 +46,7 @@ class PlanChecker {
   };
 
   void fault(const std::string& text) { faults_.push_back(text); }
-  void add_uses(const stream::Program& program, const stream::Plan& plan);
+  void add_uses(const stream::Program& program, const stream::Plan& plan, bool at_once);
   void check_bytes(const stream::Program& program, const stream::Plan& plan);
   void check_memory();
   void check_progress();
@@ -61,6 +63,7 @@ class PlanChecker {
   std::vector<Stay> stays_;                                               // by placement
   std::vector<stream::SpillWrite> spills_;                                // in the order of their numbers
   std::vector<std::pair<stream::WriteId, stream::OpIndex>> write_after_;  // operations that a write waits for
+  bool everything_written_ = false;                                       // by the last program
   std::vector<std::string> faults_;
 };
 

@@ -32,6 +32,7 @@ class SimpleStore final : public storage::Store {
   const storage::Layout& layout() const override { return layout_; }
   const std::string& model_json() const override { return empty_; }
   const std::string& cursor_json() const override { return empty_; }
+  const std::vector<std::string>& notes() const override { return notes_; }
   uint64_t step() const override { return 0; }
   std::vector<std::string> shard_paths() const override { return {"."}; }
   std::span<const storage::FileIndex> shard_files() const override { return {&file_, 1}; }
@@ -45,6 +46,7 @@ class SimpleStore final : public storage::Store {
   storage::IoRequest write_request(storage::BlockId block, storage::PlaneRange range,
                                    const std::byte* data) override;
   void commit(const storage::Commit&) override {}
+  void set_cursor(const std::string&) override {}
   void abandon_step() override {}
 
  private:
@@ -53,6 +55,7 @@ class SimpleStore final : public storage::Store {
 
   storage::Layout layout_;
   std::string empty_;
+  std::vector<std::string> notes_;
   storage::FileIndex file_;
   std::vector<uint64_t> offsets_;
   mutable std::mutex mutex_;

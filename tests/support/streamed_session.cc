@@ -49,6 +49,7 @@ StreamedSession::StreamedSession(uint64_t seed, std::vector<Fault> faults)
   for (int i = 0; i < 4; i++) {
     programs_.push_back(generator.next());
     least = std::max(least, stream::CachePlanner::least_arena_bytes(programs_.back(), space_, sizes_));
+    deferred_.push_back(random_() % 2 == 0);
     temporaries = std::max(temporaries, programs_.back().temporary_bytes.size());
   }
   versions_.resize(space_.size(temporaries));
@@ -107,7 +108,9 @@ void StreamedSession::do_operation(const stream::Program& program, const stream:
 
 void StreamedSession::run_program(size_t index) {
   const stream::Program& program = programs_[index];
-  stream::Plan plan = planner_->plan(program, index + 1 < programs_.size() ? &programs_[index + 1] : nullptr);
+  const stream::Program* next = index + 1 < programs_.size() ? &programs_[index + 1] : nullptr;
+  stream::Plan plan = planner_->plan(
+      program, next, deferred_[index] ? stream::StoreWrites::kDeferred : stream::StoreWrites::kAtOnce);
   planned_.store_read += plan.bytes.store_read;
   planned_.store_written += plan.bytes.store_written;
   planned_.spill_read += plan.bytes.spill_read;
@@ -117,14 +120,16 @@ void StreamedSession::run_program(size_t index) {
   for (size_t i = 0; i < program.ops.size(); i++) do_operation(program, program.ops[i], first + i);
 }
 
-// Between programs there is a commit, as in training: the next program's updates wait for it.
+// After a program that writes its updates at once there is a commit, as in training: the next program's
+// updates wait for it.
 void StreamedSession::run() {
   std::exception_ptr fault;
   for (size_t i = 0; i < programs_.size(); i++) {
-    streamer_->set_committing(i > 0);
-    std::thread committer([&, i] {
+    const bool commits = i > 0 && !deferred_[i - 1];
+    streamer_->set_committing(commits);
+    std::thread committer([&, commits] {
       try {
-        if (i > 0) streamer_->wait_for_store_writes();
+        if (commits) streamer_->wait_for_store_writes();
       } catch (...) {
         streamer_->fail(std::current_exception());
       }

@@ -43,6 +43,7 @@ class StreamedSession {
   stream::BlockPlanes planes_;
   train::BlockEntrySizes sizes_;
   std::vector<stream::Program> programs_;
+  std::vector<bool> deferred_;  // by program: whether its updates are written when they leave memory
   stream::SpillSpace spill_space_{2};
   std::unique_ptr<stream::CachePlanner> planner_;
   MemoryFiles files_;

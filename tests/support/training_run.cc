@@ -51,6 +51,7 @@ train::Preflight ask_preflight(train::Model& model, const TrainingOptions& optio
                            .training = !options.evaluate,
                            .late_updates = train::late_updates(options.run, session_of(options)),
                            .micro_batch = options.run.micro_batch,
+                           .commit_every = options.run.commit_every,
                            .memory_bytes = options.memory_bytes});
 }
 
@@ -178,7 +179,8 @@ void run_items(train::Session& session, const TrainingOptions& options, std::spa
     return train::WorkItem{
         .kind = options.evaluate ? train::WorkItem::Kind::kEvaluate : train::WorkItem::Kind::kTrain,
         .step = step,
-        .tokens = batches[step - 1]};
+        .tokens = batches[step - 1],
+        .commits = step % options.run.commit_every == 0 || step == batches.size()};
   };
   const auto next = [&](const train::WorkItem& item) -> std::optional<train::WorkItem> {
     return item.step < batches.size() ? std::optional(item_of(item.step + 1)) : std::nullopt;

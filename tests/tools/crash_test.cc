@@ -59,7 +59,7 @@ TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
       const bool ended = process.wait_for(moment);
       if (!ended) process.send(SIGKILL);
       const ProcessResult result = process.finish();
-      const uint64_t resumed = number_after(result.err, "resuming after step ");
+      const uint64_t resumed = number_after(result.err, "resuming at step ");
       if (resumed != 0 || committed != 0) {
         ASSERT_TRUE(resumed >= committed || result.err.find("resuming") == std::string::npos)
             << "step " << committed << " was reported as committed, then: " << result.err;
@@ -82,6 +82,61 @@ TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
 
 INSTANTIATE_TEST_SUITE_P(Clip, KilledRuns, ::testing::Values("0.5", "0"));
 
+TEST(KilledRun, SaysWhichStepWasInFlight) {
+  const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
+  const std::vector<std::string> options{"--seq", "48", "--batch", "3", "--memory", "64MiB"};
+  Process process(HEADRACE_BINARY,
+                  {.arguments = tool.train_arguments("run", 100000, options), .directory = tool.directory()});
+  ASSERT_TRUE(process.wait_for_text("\nstep 3/", std::chrono::seconds(60)));
+  process.send(SIGKILL);
+  process.finish();
+  const auto committed = tool.metrics("run").size();
+  const ProcessResult resumed = tool.train("run", committed + 2);
+  ASSERT_EQ(resumed.exit_status, 0) << resumed.err;
+  const uint64_t step = number_after(resumed.err, "resuming at step ");
+  EXPECT_GE(step, committed);
+  EXPECT_THAT(resumed.err, HasSubstr("resuming at step " + std::to_string(step) + "; step " +
+                                     std::to_string(step + 1) + " was in flight\n"));
+  const ProcessResult after = tool.train("run", committed + 3);
+  EXPECT_THAT(after.err, HasSubstr("resuming at step " + std::to_string(committed + 2) + "\n"))
+      << "a run that came to its end leaves nothing in flight";
+}
+
+// A kill loses at most the steps since the last commit, and metrics.jsonl has none of them.
+TEST(KilledRun, LosesAtMostTheStepsSinceTheLastCommit) {
+  const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
+  const std::vector<std::string> options{"--seq",    "48",    "--batch",        "3", "--schedule", "constant",
+                                         "--memory", "36MiB", "--commit-every", "4"};
+  ASSERT_EQ(tool.train("whole", kSteps, options).exit_status, 0);
+  std::vector<std::string> every_step = options;
+  every_step.back() = "1";
+  ASSERT_EQ(tool.train("every step", kSteps, every_step).exit_status, 0);
+  EXPECT_EQ(tool.digest("whole"), tool.digest("every step"));
+  EXPECT_EQ(tool.metrics("whole"), tool.metrics("every step"));
+
+  Process process(HEADRACE_BINARY,
+                  {.arguments = tool.train_arguments("run", kSteps, options), .directory = tool.directory()});
+  ASSERT_TRUE(process.wait_for_text("\nstep 8/", std::chrono::seconds(60)));
+  process.send(SIGKILL);
+  const uint64_t reported = last_reported(process.finish());
+  EXPECT_EQ(reported % 4, 0u);
+  EXPECT_EQ(tool.metrics("run").size() % 4, 0u);
+  const ProcessResult resumed = tool.train("run", kSteps);
+  ASSERT_EQ(resumed.exit_status, 0) << resumed.err;
+  EXPECT_GE(number_after(resumed.err, "resuming at step "), reported);
+  EXPECT_EQ(tool.digest("run"), tool.digest("whole"));
+  EXPECT_EQ(tool.metrics("run"), tool.metrics("whole"));
+
+  Process stopped(HEADRACE_BINARY, {.arguments = tool.train_arguments("stopped", kSteps, options),
+                                    .directory = tool.directory()});
+  ASSERT_TRUE(stopped.wait_for_text("\nstep 8/", std::chrono::seconds(60)));
+  stopped.send(SIGTERM);
+  EXPECT_EQ(stopped.finish().exit_status, 0);
+  ASSERT_EQ(tool.train("stopped", kSteps).exit_status, 0);
+  EXPECT_EQ(tool.digest("stopped"), tool.digest("whole"));
+  EXPECT_EQ(tool.metrics("stopped"), tool.metrics("whole"));
+}
+
 TEST(StoppedRuns, EndAsIfNobodyHadStoppedThem) {
   const ToolRun tool(HEADRACE_BINARY, kConfig, 5000);  // an epoch is 34 steps: the stop falls within one
   const std::vector<std::string> options{"--seq",    "48",    "--batch",    "3",
@@ -98,7 +153,10 @@ TEST(StoppedRuns, EndAsIfNobodyHadStoppedThem) {
     EXPECT_LT(tool.metrics(name).size(), kSteps * 2);
     EXPECT_EQ(tool.metrics(name).size(), last_reported(stopped))
         << "each reported step is committed, and no other";
-    ASSERT_EQ(tool.train(name, kSteps * 2, options).exit_status, 0);
+    const ProcessResult resumed = tool.train(name, kSteps * 2, options);
+    ASSERT_EQ(resumed.exit_status, 0);
+    EXPECT_THAT(resumed.err, HasSubstr("resuming at step " + std::to_string(last_reported(stopped)) + "\n"))
+        << "nothing was in flight";
     EXPECT_EQ(tool.digest(name), tool.digest("whole"));
     EXPECT_EQ(tool.metrics(name), tool.metrics("whole"));
   }

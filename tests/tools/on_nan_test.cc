@@ -19,9 +19,9 @@ TEST(DivergingRun, StopsBeforeTheStepCountsAndCanGoOnWithoutItsUpdates) {
       HEADRACE_BINARY,
       R"({"model_type": "gpt2", "n_layer": 1, "n_embd": 64, "n_head": 2, "vocab_size": 256, "n_positions": 32})",
       5000);
-  const std::vector<std::string> options{"--seq", "32",   "--batch",        "2",   "--lr",   "1e6",
-                                         "--clip", "0",    "--weight-decay", "1e6", "--warmup", "0",
-                                         "--schedule", "constant", "--memory", "64MiB"};
+  const std::vector<std::string> options{
+      "--seq",          "32",  "--batch",  "2", "--lr",       "1e6",      "--clip",   "0",
+      "--weight-decay", "1e6", "--warmup", "0", "--schedule", "constant", "--memory", "64MiB"};
   const ProcessResult stopped = tool.train("run", kSteps, options);
   EXPECT_EQ(stopped.exit_status, 1);
   const uint64_t committed = tool.metrics("run").size();

@@ -54,8 +54,12 @@ Session plan_session(uint64_t seed) {
   PlanChecker checker(space, sizes, arena);
   for (size_t i = 0; i < session.programs.size(); i++) {
     const bool last = i + 1 == session.programs.size();
-    session.plans.push_back(planner.plan(session.programs[i], last ? nullptr : &session.programs[i + 1]));
-    checker.add(session.programs[i], session.plans.back());
+    const StoreWrites writes = last                ? StoreWrites::kEverything
+                               : random() % 2 == 0 ? StoreWrites::kDeferred
+                                                   : StoreWrites::kAtOnce;
+    session.plans.push_back(
+        planner.plan(session.programs[i], last ? nullptr : &session.programs[i + 1], writes));
+    checker.add(session.programs[i], session.plans.back(), writes);
     session.bytes.store_read += session.plans.back().bytes.store_read;
     session.bytes.spill_written += session.plans.back().bytes.spill_written;
     session.bytes.spill_read += session.plans.back().bytes.spill_read;

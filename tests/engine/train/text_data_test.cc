@@ -103,6 +103,25 @@ TEST(TextData, GivesTheSameBatchesAfterAResumeInTheMiddleOfAnEpoch) {
   }
 }
 
+// The order is computed: going through all the steps before would never end.
+TEST(TextData, FindsAStepHoweverFarItIs) {
+  testing::TemporaryDirectory directory;
+  const std::string path = directory / "text";
+  testing::write_file(path, text_of(5000));
+  const TextData data({path, 16, 3, 42});
+  const uint64_t epoch = uint64_t{1} << 50, first_sample = epoch * data.windows();
+  std::vector<bool> taken(data.windows(), false);
+  for (uint64_t i = 0; i < data.windows(); i++) taken[data.window_of(first_sample + i)] = true;
+  EXPECT_EQ(std::count(taken.begin(), taken.end(), true), int64_t(data.windows()));
+  TokenBatch batch, expected;
+  const uint64_t step = first_sample / 3 + 1;
+  data.fetch(step, batch);
+  data.read_windows(std::vector<uint64_t>{data.window_of(3 * step), data.window_of(3 * step + 1),
+                                          data.window_of(3 * step + 2)},
+                    expected);
+  EXPECT_EQ(batch.inputs, expected.inputs);
+}
+
 TEST(TextData, OrdersByItsSeed) {
   testing::TemporaryDirectory directory;
   const std::string path = directory / "text";

@@ -1,0 +1,32 @@
+#include "engine/train/cursor.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "storage/error.h"
+
+namespace headrace::train {
+
+std::string cursor_json(const Cursor& cursor) {
+  if (!cursor.next_in_flight) return fmt::format(R"({{"step":{}}})", cursor.step);
+  return fmt::format(R"({{"step":{},"in_flight":{}}})", cursor.step, cursor.step + 1);
+}
+
+Cursor parse_cursor(const std::string& json) {
+  const auto parsed = nlohmann::json::parse(json, nullptr, false);
+  if (!parsed.is_object() || !parsed.contains("step") || !parsed["step"].is_number_unsigned()) {
+    throw Error(ErrorKind::kCorrupt, "the state kept with the run's step cannot be read",
+                "restore the run from a checkpoint or a copy");
+  }
+  return {parsed["step"].get<uint64_t>(), parsed.contains("in_flight")};
+}
+
+std::string describe_resume(const Cursor& cursor, uint64_t commit_every) {
+  std::string text = fmt::format("resuming at step {}", cursor.step);
+  if (!cursor.next_in_flight) return text;
+  if (commit_every == 1) return text + fmt::format("; step {} was in flight", cursor.step + 1);
+  return text + fmt::format("; step {} or one of the next, not committed yet, was in flight", cursor.step + 1);
+}
+
+}  // namespace headrace::train
