@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "storage/drive_profile.h"
 #include "storage/error.h"
 
 namespace headrace::storage {
@@ -214,6 +215,7 @@ void require_empty(const std::string& run_dir) {
   for (fs::directory_iterator entry(run_dir, error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     if (name == "lost+found") continue;  // of a fresh file system
+    if (name == kProfileName) continue;  // it was measured before
     throw Error(ErrorKind::kUsage, fmt::format("{} is not empty: it holds '{}'", run_dir, name),
                 "Take another directory, or remove what is there");
   }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <liburing.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "storage/block_io.h"
 #include "storage/io_thread.h"
 #include "storage/registered_memory.h"
+#include "storage/text.h"
 #include "storage/transfer.h"
 #include "storage/transfer_queue.h"
 
@@ -34,6 +36,15 @@ constexpr unsigned kMinEntries = 256, kMaxEntries = 4096;
       ErrorKind::kRefused, error_number, what,
       "Use the thread back end (--io threads), or allow io_uring: sysctl kernel.io_uring_disabled, the "
       "container's seccomp profile");
+}
+
+// Why memory could not be registered, where that is the limit's doing.
+std::string memlock_reason(int error_number, uint64_t bytes) {
+  rlimit limit{};
+  if (error_number != ENOMEM || ::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur >= bytes)
+    return "";
+  return fmt::format("; the limit on locked memory is {}, and ulimit -l raises it",
+                     format_size(limit.rlim_cur));
 }
 
 class UringIo final : public BlockIo {
@@ -131,8 +142,9 @@ void UringIo::register_memory(std::span<std::byte> memory) {
     buffers.push_back({piece.data(), piece.size()});
   const int result = io_uring_register_buffers(&ring_, buffers.data(), static_cast<unsigned>(buffers.size()));
   if (result < 0) {
-    description_ = fmt::format("io_uring, plain buffers (registering {} bytes refused: {})", memory.size(),
-                               system_text(-result));
+    description_ =
+        fmt::format("io_uring, plain buffers (registering {} was refused: {}{})", format_size(memory.size()),
+                    system_text(-result), memlock_reason(-result, memory.size()));
     return;
   }
   registered_ = registered;

@@ -13,6 +13,7 @@
 #include "engine/math/kernels.h"
 #include "engine/train/run_options.h"
 #include "engine/train/session.h"
+#include "engine/train/session_io.h"
 #include "storage/error.h"
 #include "storage/text.h"
 
@@ -38,31 +39,26 @@ auto with_threads(uint32_t threads, const Body& body) {
   return arena.execute(body);
 }
 
-std::unique_ptr<storage::BlockIo> open_io(const SessionOptions& session) {
-  storage::IoOptions options;
-  options.backend = session.io;
-  return storage::make_block_io(options);
-}
-
 // Opens the run for work, or refuses.
 class Opened {
  public:
   Opened(const TrainInput& input, const Preflight& plan, TrainListener& listener)
-      : io_(open_io(input.session)) {
-    listener.narrate("disk access: " + io_->description());
+      : io_(open_session_io(input.session)) {
+    for (const std::string& warning : io_.tuned.warnings) listener.narrate(warning);
     std::unique_ptr<storage::Store> store =
-        storage::Store::open(input.session.run_dir, input.session.shard_dirs, *io_);
+        storage::Store::open(input.session.run_dir, input.session.shard_dirs, *io_.io);
     if (store->model_json() != input.model_json)
       throw Error(ErrorKind::kUsage, "the run in " + input.session.run_dir + " is of another model",
                   "give the run's own --model, or another directory for a new run");
     session_.emplace(
-        Session::Parts{.input = input, .io = *io_, .store = std::move(store), .preflight = plan});
+        Session::Parts{.input = input, .io = *io_.io, .store = std::move(store), .preflight = plan});
+    listener.narrate(io_.description());
   }
   Session& session() { return *session_; }
-  const storage::BlockIo& io() const { return *io_; }
+  const storage::BlockIo& io() const { return *io_.io; }
 
  private:
-  std::unique_ptr<storage::BlockIo> io_;
+  SessionIo io_;
   std::optional<Session> session_;
 };
 
@@ -107,7 +103,7 @@ void create_run(const TrainInput& input, const storage::Layout& layout, TrainLis
                        reinterpret_cast<uint16_t*>(payload.data() + block.planes[1].offset));
     return 2;
   };
-  const std::unique_ptr<storage::BlockIo> io = open_io(input.session);
+  const std::unique_ptr<storage::BlockIo> io = open_session_io(input.session).io;
   storage::Store::create(config, *io, fill, thread_count(input.session), [&](uint64_t done, uint64_t total) {
     listener.working("creating the run", total == 0 ? 1 : double(done) / double(total));
   });

@@ -190,7 +190,8 @@ TEST(UringIo, FallsBackToPlainBuffersWhereMemoryCannotBeLocked) {
   if (child.output == "refused") GTEST_SKIP() << "io_uring is refused here";
   EXPECT_EQ(child.exit_status, 0) << child.output;
   EXPECT_EQ(child.output,
-            "io_uring, plain buffers (registering 2097152 bytes refused: Cannot allocate memory)");
+            "io_uring, plain buffers (registering 2.00 MiB was refused: Cannot allocate memory; the limit on "
+            "locked memory is 64.0 KiB, and ulimit -l raises it)");
 }
 
 TEST(MakeBlockIo, TakesThreadsAndSaysWhyWhereIoUringIsRefused) {
