@@ -2,11 +2,12 @@
 of a tenth of the state, the tenth's disk traffic without mathematics, and PyTorch; alternating in one run.
 
     cmake --preset release -DHEADRACE_BENCHMARKS=ON && cmake --build --preset release
-    venv/bin/python tests/benchmark/training_benchmark.py build/release/tests/benchmark/step_benchmark TEXT [DIR]
+    venv/bin/python tests/benchmark/training_benchmark.py build/release/tests/benchmark/step_benchmark TEXT
 
 Prints minimum, median and maximum of each, and ratios taken round by round. PyTorch is left out where it is not
-installed. DIR (default: below /var/tmp) needs 10 GB and is removed.
+installed.
 """
+import argparse
 import json
 import resource
 import shutil
@@ -16,7 +17,6 @@ import sys
 import tempfile
 import time
 
-ROUNDS = 5
 STATE_BYTES = 124439808 * 12
 
 
@@ -68,8 +68,8 @@ def show(name, values, unit, digits=2):
           f"max {max(values):8.{digits}f} {unit}", flush=True)
 
 
-def measure(binary, text, directory, clip, torch_step):
-    worker = subprocess.Popen([binary, directory, text, str(clip), str(STATE_BYTES // 10)], text=True,
+def measure(options, directory, clip, torch_step):
+    worker = subprocess.Popen([options.binary, directory, options.text, str(clip), str(STATE_BYTES // 10)], text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     plans = json.loads(worker.stdout.readline())
     print(f"\n--clip {clip}; in memory: {plans['memory']}; a tenth: {plans['tenth']}", flush=True)
@@ -80,7 +80,7 @@ def measure(binary, text, directory, clip, torch_step):
         return json.loads(worker.stdout.readline())
 
     rounds = []
-    for number in range(ROUNDS + 1):
+    for number in range(options.rounds + 1):
         row = {what: ask(what) for what in ("memory", "tenth", "disk")}
         if torch_step:
             row["torch"] = {"seconds": torch_step(clip), "tokens": 1024}
@@ -109,14 +109,19 @@ def measure(binary, text, directory, clip, torch_step):
 
 
 def main():
-    if len(sys.argv) not in (3, 4):
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("binary", help="step_benchmark")
+    parser.add_argument("text", help="text to train on")
+    parser.add_argument("--dir", default="/var/tmp", help="where to make the runs: 10 GB, removed at the end")
+    parser.add_argument("--clip", type=float, nargs="+", default=[0.0, 1.0], help="limits of the gradient norm")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
     torch_step, version = pytorch_step()
     print("PyTorch", version or "not installed: left out")
-    for clip in (0.0, 1.0):
-        directory = tempfile.mkdtemp(dir=sys.argv[3] if len(sys.argv) > 3 else "/var/tmp")
+    for clip in options.clip:
+        directory = tempfile.mkdtemp(dir=options.dir)
         try:
-            measure(sys.argv[1], sys.argv[2], directory, clip, torch_step)
+            measure(options, directory, clip, torch_step)
         finally:
             shutil.rmtree(directory)
     if torch_step:
