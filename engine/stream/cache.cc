@@ -1,5 +1,7 @@
 #include "engine/stream/cache.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "storage/error.h"
@@ -169,7 +171,10 @@ void CachePlanner::place_after_clearing(OpIndex op) {
   uint64_t needed = 0;
   for (const Access& access : accesses(op)) needed += placed_bytes(bytes_of(access, op));
   const uint64_t arena = options_.arena_bytes / kAlignment * kAlignment;
-  if (needed > arena) throw Infeasible{needed};
+  if (needed > arena)
+    throw Error(ErrorKind::kRefused,
+                fmt::format("one operation needs {} bytes at once, and {} are there", needed, arena),
+                "give a larger --memory");
   for (Segment& segment : segments_)
     if (segment.entry != kNoEntry) evict(segment);
   for (const Access& access : accesses(op)) {

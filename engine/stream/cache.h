@@ -85,17 +85,13 @@ struct CacheOptions {
   VictimRule rule = VictimRule::kFarthest;
 };
 
-// A program cannot run in the arena: one operation's entries alone are larger.
-struct Infeasible {
-  uint64_t needed_bytes = 0;
-};
-
 class CachePlanner {
  public:
   CachePlanner(const EntrySpace& space, const EntrySizes& sizes, const CacheOptions& options,
                SpillSpace* spill_space);
 
-  // Plans `program` knowing that `next` (may be null) follows. Throws Infeasible.
+  // Plans `program` knowing that `next` (may be null) follows. Throws Error (kRefused) where the arena is
+  // smaller than one operation's entries; preflight sees to it that it is not.
   Plan plan(const Program& program, const Program* next, StoreWrites writes = StoreWrites::kAtOnce);
   // What was announced as next will not come: forgets temporaries placed for it.
   void discard_future();

@@ -9,6 +9,8 @@
 #include <random>
 #include <vector>
 
+#include "tests/support/expect_error.h"
+
 namespace headrace::stream {
 namespace {
 
@@ -140,6 +142,13 @@ TEST(Cache, BeatsLeastRecentlyUsedOnSweeps) {
   }();
   EXPECT_EQ(planned_reads(cyclic, units, 6, VictimRule::kLeastRecentlyUsed), 40U) << "no hit at all";
   EXPECT_LT(planned_reads(cyclic, units, 6), 20U);
+}
+
+TEST(Cache, RefusesAnArenaSmallerThanAnOperation) {
+  testing::expect_error(ErrorKind::kRefused, "one operation needs 16384 bytes at once, and 12288 are there",
+                        [] {
+                          planned_reads({{0, 1}}, {2, 2}, 3);
+                        });
 }
 
 }  // namespace
