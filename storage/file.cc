@@ -45,7 +45,7 @@ int open_repeating(const char* path, int flags) {
   throw IoError(ErrorKind::kFailed, error_number, what + ": " + system_text(error_number));
 }
 
-DirectAlignment direct_alignment(int descriptor) {
+DirectAlignment read_direct_alignment(int descriptor) {
   // By number and by place, as the C library's headers may be older than the kernel (STATX_DIOALIGN).
   constexpr uint32_t kStatxDirectAlignment = 0x2000;
   constexpr size_t kMemoryAlignmentAt = 152, kOffsetAlignmentAt = 156;
@@ -63,7 +63,7 @@ DirectAlignment direct_alignment(int descriptor) {
 
 // Sets O_DIRECT on the descriptor, or says why not.
 std::string make_direct(int descriptor) {
-  if (std::string why = why_not_direct(direct_alignment(descriptor)); !why.empty()) return why;
+  if (std::string why = why_not_direct(read_direct_alignment(descriptor)); !why.empty()) return why;
   const int flags = ::fcntl(descriptor, F_GETFL);
   if (flags < 0 || ::fcntl(descriptor, F_SETFL, flags | O_DIRECT) < 0)
     return "O_DIRECT was refused: " + system_text(errno);
@@ -80,6 +80,19 @@ BlockFile for_blocks(File file) {
   std::string why_not_direct = make_direct(file.descriptor());
   if (!why_not_direct.empty()) return buffered(std::move(file), std::move(why_not_direct));
   return {std::move(file), true, ""};
+}
+
+// Without a name, or with one for the moment in which it is made.
+File open_temporary(const std::string& directory) {
+  const std::string path = directory + "/(temporary)";  // for messages
+  File file(open_repeating(directory.c_str(), O_RDWR | O_TMPFILE | O_EXCL), path);
+  if (!file.is_open() && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+    std::string name = directory + "/.headrace-XXXXXX";
+    file = File(::mkostemp(name.data(), O_CLOEXEC), path);
+    if (file.is_open()) ::unlink(name.c_str());
+  }
+  if (!file.is_open()) fail("cannot create a temporary file in " + directory, errno);
+  return file;
 }
 
 }  // namespace
@@ -206,15 +219,13 @@ BlockFile open_buffered_for_blocks(const std::string& path, OpenMode mode) {
 }
 
 BlockFile open_temporary_for_blocks(const std::string& directory) {
-  const std::string path = directory + "/(spill)";  // for messages
-  File file(open_repeating(directory.c_str(), O_RDWR | O_TMPFILE | O_EXCL), path);
-  if (!file.is_open() && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
-    std::string name = directory + "/spill-XXXXXX";
-    file = File(::mkostemp(name.data(), O_CLOEXEC), path);
-    if (file.is_open()) ::unlink(name.c_str());
-  }
-  if (!file.is_open()) fail("cannot create a temporary file in " + directory, errno);
-  return for_blocks(std::move(file));
+  return for_blocks(open_temporary(directory));
 }
+
+BlockFile open_buffered_temporary_for_blocks(const std::string& directory) {
+  return buffered(open_temporary(directory), "direct I/O was not asked for");
+}
+
+DirectAlignment direct_alignment(const File& file) { return read_direct_alignment(file.descriptor()); }
 
 }  // namespace headrace::storage

@@ -80,5 +80,8 @@ BlockFile open_for_blocks(const std::string& path, OpenMode mode);
 BlockFile open_buffered_for_blocks(const std::string& path, OpenMode mode);
 // A file without a name that vanishes with its descriptor, for spilled data.
 BlockFile open_temporary_for_blocks(const std::string& directory);
+BlockFile open_buffered_temporary_for_blocks(const std::string& directory);
+// Of an open file: what statx says.
+DirectAlignment direct_alignment(const File& file);
 
 }  // namespace headrace::storage

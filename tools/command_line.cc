@@ -13,6 +13,8 @@
 namespace headrace::tools {
 namespace {
 
+constexpr int kMostPositionals = 64;
+
 // The library's help without what only its inner workings explain.
 class HelpFormatter : public CLI::Formatter {
  public:
@@ -55,11 +57,14 @@ void refuse_unknown(const CommandSpec& spec, const std::vector<std::string>& rem
 Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& arguments) {
   CLI::App app(spec.description, "headrace " + spec.name);
   app.allow_extras();
-  app.formatter(std::make_shared<HelpFormatter>(
-      fmt::format("Usage: headrace {} {} [OPTIONS]\n", spec.name, spec.positional)));
+  app.formatter(
+      std::make_shared<HelpFormatter>(fmt::format("Usage: headrace {} {}{} [OPTIONS]\n", spec.name,
+                                                  spec.positional, spec.positional_repeatable ? "..." : "")));
   app.footer(spec.footer);
   Arguments result;
-  app.add_option(spec.positional, result.positional, spec.positional_help)->type_name("");
+  CLI::Option* const positional =
+      app.add_option(spec.positional, result.positionals, spec.positional_help)->type_name("");
+  positional->expected(1, spec.positional_repeatable ? kMostPositionals : 1);
   std::deque<std::vector<std::string>> values;
   std::vector<CLI::Option*> parsed;
   for (const CommandOption& option : spec.options) {
@@ -91,7 +96,9 @@ Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string
     throw usage(spec, printable(error.what()));
   }
   refuse_unknown(spec, app.remaining());
-  if (result.positional.empty()) throw usage(spec, fmt::format("no {} was named", spec.positional));
+  if (result.positionals.empty() || result.positionals[0].empty())
+    throw usage(spec, fmt::format("no {} was named", spec.positional));
+  result.positional = result.positionals[0];
   for (size_t i = 0; i < parsed.size(); ++i) {
     if (spec.options[i].metavar.empty()) {
       if (parsed[i]->count() > 0 && parsed[i]->as<bool>())

@@ -22,6 +22,7 @@ struct CommandSpec {
   std::string description;  // a sentence
   std::string positional;   // the one positional argument: "RUN"
   std::string positional_help;
+  bool positional_repeatable = false;
   std::vector<CommandOption> options;
   std::string footer;  // below the options in the help
 };
@@ -32,7 +33,8 @@ struct GivenOption {
 
 struct Arguments {
   std::string help;  // not empty: --help was asked for, and this is the text; nothing else is set
-  std::string positional;
+  std::string positional;                // the first
+  std::vector<std::string> positionals;  // at least one; more only where they may be repeated
   std::vector<GivenOption> options;
 };
 

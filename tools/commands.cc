@@ -53,6 +53,7 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> list{
       {"train", "trains a model; creates the run, or resumes it", run_train},
       {"eval", "loss and perplexity of a run on other text", run_eval},
+      {"bench", "how fast a directory's storage is, and whether it suits training", run_bench},
       {"inspect", "the tensors of a run, or its digest", run_inspect},
   };
   return list;

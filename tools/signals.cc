@@ -10,7 +10,10 @@ namespace {
 
 // A signal handler can reach nothing but a global.
 std::atomic<int> stop_signal{0};
+std::atomic<const char*> stop_message{
+    "headrace: finishing and committing the step in flight; once more stops at once\n"};
 static_assert(std::atomic<int>::is_always_lock_free, "a handler may not wait");
+static_assert(std::atomic<const char*>::is_always_lock_free, "nor here");
 
 void say(std::string_view text) {
   // Nothing can be done about a failure here.
@@ -20,7 +23,8 @@ void say(std::string_view text) {
 extern "C" void stop(int signal_number) {
   int none = 0;
   if (stop_signal.compare_exchange_strong(none, signal_number)) {
-    say("\nheadrace: finishing and committing the step in flight; once more stops at once\n");
+    say("\n");
+    say(stop_message.load());
     return;
   }
   std::signal(signal_number, SIG_DFL);
@@ -28,6 +32,8 @@ extern "C" void stop(int signal_number) {
 }
 
 }  // namespace
+
+void say_when_stopping(const char* message) { stop_message = message; }
 
 std::atomic<int>& watch_for_stop() {
   struct sigaction action {};

@@ -1,0 +1,46 @@
+#include <fmt/format.h>
+
+#include "storage/bench/bench.h"
+#include "storage/error.h"
+#include "storage/text.h"
+#include "tools/bench_options.h"
+#include "tools/bench_report.h"
+#include "tools/commands.h"
+#include "tools/memory_limit.h"
+#include "tools/progress.h"
+#include "tools/signals.h"
+
+namespace headrace::tools {
+namespace {
+
+void require_memory(const bench::BenchOptions& options) {
+  const uint64_t needed = bench::largest_buffers(options);
+  const AvailableMemory available = available_memory();
+  if (needed <= available.bytes / 2) return;
+  throw Error(
+      ErrorKind::kRefused,
+      fmt::format("the requests in flight take {} of buffers, more than half of the {} available ({})",
+                  format_size(needed), format_size(available.bytes), available.limited_by),
+      "Give less of --bs, --iodepth or --numjobs");
+}
+
+}  // namespace
+
+void run_bench(const std::vector<std::string>& arguments) {
+  const BenchArguments parsed = parse_bench_arguments(arguments);
+  if (!parsed.help.empty()) return print_result(parsed.help);
+  const BenchRequest& request = parsed.request;
+  require_memory(request.options);
+
+  say_when_stopping("headrace: ending the measurement; once more stops at once\n");
+  std::atomic<int>& stop = watch_for_stop();
+  Progress progress({request.json, request.quiet, terminal_style()}, 0, stop);
+  bench::BenchListener listener;
+  listener.working = [&](const std::string& phase, double fraction) { progress.working(phase, fraction); };
+  const bench::Report report = bench::run_bench(request.options, listener, stop);
+  progress.clear();
+  print_result(request.json ? bench_json(report) : bench_text(report));
+  if (report.stopped) throw Error(ErrorKind::kFailed, "stopped before all was measured");
+}
+
+}  // namespace headrace::tools
