@@ -94,7 +94,7 @@ StoreOnShards::StoreOnShards(const std::string& run_dir, const std::vector<std::
     throw Error(ErrorKind::kUsage, fmt::format("{} holds no run", run_dir), "Name the directory of a run");
   }
   run_lock_ = lock_run(run_dir);
-  if (remove_marker(run_dir)) notes_.push_back("the run's creation had been cut short at its end");
+  if (remove_marker(run_dir)) notes_.emplace_back("the run's creation had been cut short at its end");
   catalog_ = std::make_unique<Catalog>(catalog_directory(run_dir), CatalogAccess::kWrite);
   CatalogContent content = catalog_->load();
   const std::vector<std::string> directories = find_shards(run_dir, content, shard_dirs);
