@@ -57,14 +57,15 @@ void refuse_unknown(const CommandSpec& spec, const std::vector<std::string>& rem
 Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& arguments) {
   CLI::App app(spec.description, "headrace " + spec.name);
   app.allow_extras();
+  const std::string shown = fmt::format(fmt::runtime(spec.positional_optional ? "[{}]{}" : "{}{}"),
+                                        spec.positional, spec.positional_repeatable ? "..." : "");
   app.formatter(
-      std::make_shared<HelpFormatter>(fmt::format("Usage: headrace {} {}{} [OPTIONS]\n", spec.name,
-                                                  spec.positional, spec.positional_repeatable ? "..." : "")));
+      std::make_shared<HelpFormatter>(fmt::format("Usage: headrace {} {} [OPTIONS]\n", spec.name, shown)));
   app.footer(spec.footer);
   Arguments result;
   CLI::Option* const positional =
       app.add_option(spec.positional, result.positionals, spec.positional_help)->type_name("");
-  positional->expected(1, spec.positional_repeatable ? kMostPositionals : 1);
+  positional->expected(1, kMostPositionals);
   std::deque<std::vector<std::string>> values;
   std::vector<CLI::Option*> parsed;
   for (const CommandOption& option : spec.options) {
@@ -96,9 +97,11 @@ Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string
     throw usage(spec, printable(error.what()));
   }
   refuse_unknown(spec, app.remaining());
-  if (result.positionals.empty() || result.positionals[0].empty())
-    throw usage(spec, fmt::format("no {} was named", spec.positional));
-  result.positional = result.positionals[0];
+  const bool named = !result.positionals.empty() && !result.positionals[0].empty();
+  if (!named && !spec.positional_optional) throw usage(spec, fmt::format("no {} was named", spec.positional));
+  if (named) result.positional = result.positionals[0];
+  if (!spec.positional_repeatable && result.positionals.size() > 1)
+    throw usage(spec, fmt::format("unexpected argument '{}'", printable(result.positionals[1], 60)));
   for (size_t i = 0; i < parsed.size(); ++i) {
     if (spec.options[i].metavar.empty()) {
       if (parsed[i]->count() > 0 && parsed[i]->as<bool>())

@@ -23,6 +23,7 @@ struct CommandSpec {
   std::string positional;   // the one positional argument: "RUN"
   std::string positional_help;
   bool positional_repeatable = false;
+  bool positional_optional = false;
   std::vector<CommandOption> options;
   std::string footer;  // below the options in the help
 };
@@ -32,9 +33,9 @@ struct GivenOption {
 };
 
 struct Arguments {
-  std::string help;  // not empty: --help was asked for, and this is the text; nothing else is set
-  std::string positional;                // the first
-  std::vector<std::string> positionals;  // at least one; more only where they may be repeated
+  std::string help;        // not empty: --help was asked for, and this is the text; nothing else is set
+  std::string positional;  // the first
+  std::vector<std::string> positionals;  // one at least, where it is not optional
   std::vector<GivenOption> options;
 };
 

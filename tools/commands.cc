@@ -52,6 +52,7 @@ int report(const std::string& what, const std::string& advice, int status) {
 const std::vector<Command>& commands() {
   static const std::vector<Command> list{
       {"train", "trains a model; creates the run, or resumes it", run_train},
+      {"plan", "what a training would take, before it runs", run_plan},
       {"eval", "loss and perplexity of a run on other text", run_eval},
       {"bench", "how fast a directory's storage is, and whether it suits training", run_bench},
       {"inspect", "the tensors of a run, or its digest", run_inspect},

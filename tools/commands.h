@@ -17,6 +17,7 @@ const std::vector<Command>& commands();
 void run_train(const std::vector<std::string>& arguments);
 void run_eval(const std::vector<std::string>& arguments);
 void run_bench(const std::vector<std::string>& arguments);
+void run_plan(const std::vector<std::string>& arguments);
 void run_inspect(const std::vector<std::string>& arguments);
 
 // Runs the command line `arguments` (without the program's name), reports an Error, returns the exit status.

@@ -144,34 +144,6 @@ void set(const TrainOption& option, const std::string& text, const std::string& 
   request.given[option.entry.name] = where;
 }
 
-CommandSpec train_spec() {
-  CommandSpec spec;
-  spec.name = "train";
-  spec.description = "Trains a model. RUN is created, or resumed where it stopped.";
-  spec.positional = "RUN";
-  spec.positional_help = "the directory of the run";
-  spec.options.push_back({"config", "FILE",
-                          "a TOML file with options by these names; the command line wins over it", false,
-                          false, "Options"});
-  const TrainRequest defaults;
-  for (const TrainOption& option : train_options()) {
-    std::string help = option.entry.help;
-    const std::string value = option.entry.get(defaults);
-    const bool shown = option.entry.type != OptionType::kSwitch && option.entry.name != "memory" &&
-                       option.entry.name != "steps" && option.entry.name != "min-lr";
-    if (shown && !value.empty()) help += fmt::format(" [{}]", value);
-    if (option.entry.name == "min-lr") help += " [a tenth of --lr]";
-    spec.options.push_back({option.entry.name, option.entry.metavar, help,
-                            option.entry.type == OptionType::kTextList, option.hidden,
-                            option.belongs_to_run ? "Options of a new run" : "Options of every session"});
-  }
-  spec.footer =
-      "\nExit status: 0 done, 1 failed, 2 usage or configuration, 3 refused before starting, 4 corruption "
-      "found.\n"
-      "Ctrl-C finishes and commits the step in flight; a second one stops at once and loses only that step.";
-  return spec;
-}
-
 bool types_agree(OptionType option, ConfigValueType value) {
   switch (option) {
     case OptionType::kText:
@@ -266,11 +238,38 @@ void apply_options(const std::vector<GivenOption>& options, TrainRequest& reques
   const auto is_list = [](const GivenOption& option) { return option.name == "shard-dir"; };
   if (std::any_of(options.begin(), options.end(), is_list)) request.session.shard_dirs.clear();
   for (const GivenOption& option : options) {
-    if (option.name == "config") continue;
     const TrainOption* known = find_option(option.name);
     HEADRACE_CHECK(known != nullptr, option.name);
     set(*known, option.text, "--" + option.name, request);
   }
+}
+
+CommandSpec train_spec() {
+  CommandSpec spec;
+  spec.name = "train";
+  spec.description = "Trains a model. RUN is created, or resumed where it stopped.";
+  spec.positional = "RUN";
+  spec.positional_help = "the directory of the run";
+  spec.options.push_back({"config", "FILE",
+                          "a TOML file with options by these names; the command line wins over it", false,
+                          false, "Options"});
+  const TrainRequest defaults;
+  for (const TrainOption& option : train_options()) {
+    std::string help = option.entry.help;
+    const std::string value = option.entry.get(defaults);
+    const bool shown = option.entry.type != OptionType::kSwitch && option.entry.name != "memory" &&
+                       option.entry.name != "steps" && option.entry.name != "min-lr";
+    if (shown && !value.empty()) help += fmt::format(" [{}]", value);
+    if (option.entry.name == "min-lr") help += " [a tenth of --lr]";
+    spec.options.push_back({option.entry.name, option.entry.metavar, help,
+                            option.entry.type == OptionType::kTextList, option.hidden,
+                            option.belongs_to_run ? "Options of a new run" : "Options of every session"});
+  }
+  spec.footer =
+      "\nExit status: 0 done, 1 failed, 2 usage or configuration, 3 refused before starting, 4 corruption "
+      "found.\n"
+      "Ctrl-C finishes and commits the step in flight; a second one stops at once and loses only that step.";
+  return spec;
 }
 
 TrainArguments parse_train_arguments(const std::vector<std::string>& arguments) {
@@ -278,19 +277,30 @@ TrainArguments parse_train_arguments(const std::vector<std::string>& arguments) 
   TrainArguments result;
   result.help = parsed.help;
   if (!parsed.help.empty()) return result;
-  for (const GivenOption& option : parsed.options) {
-    if (option.name == "config") apply_config(read_config_file(option.text), result.request);
-  }
-  apply_options(parsed.options, result.request);
-  result.request.session.run_dir = parsed.positional;
+  apply_train_options(parsed, result.request);
   return result;
 }
 
+void apply_train_options(const Arguments& parsed, TrainRequest& request) {
+  std::vector<GivenOption> options;
+  for (const GivenOption& option : parsed.options) {
+    if (option.name == "config") apply_config(read_config_file(option.text), request);
+    if (find_option(option.name) != nullptr) options.push_back(option);
+  }
+  apply_options(options, request);
+  request.session.run_dir = parsed.positional;
+}
+
 void complete_for_new_run(TrainRequest& request, uint64_t available_bytes) {
-  train::RunOptions& run = request.run;
   if (request.session.steps == 0) {
     throw Error(ErrorKind::kUsage, "a new run was not told how long to train", "say it with --steps N");
   }
+  complete_for_plan(request, available_bytes);
+  train::require_data(request.run);
+}
+
+void complete_for_plan(TrainRequest& request, uint64_t available_bytes) {
+  train::RunOptions& run = request.run;
   if (!request.given.contains("model")) {
     throw Error(ErrorKind::kUsage, "a new run was not told which model to train",
                 fmt::format("say it with --model M: one of {}, a config.json, or a folder that holds one",
@@ -301,7 +311,7 @@ void complete_for_new_run(TrainRequest& request, uint64_t available_bytes) {
   train::check_run_options(run);
   models::check_sequence(models::load_model(run.model).gpt2, run.seq);
   run.model = absolute_model(run.model);
-  run.data = absolute(run.data);
+  if (!run.data.empty()) run.data = absolute(run.data);
   complete_session(request, available_bytes);
 }
 
@@ -337,6 +347,7 @@ train::RunOptions read_run_config(const std::string& run_dir) {
   try {
     apply_config(read_config_file(train::run_config_path(run_dir)), request);
     train::check_run_options(request.run);
+    train::require_data(request.run);
   } catch (const Error& error) {
     throw Error(ErrorKind::kCorrupt, fmt::format("the run's configuration cannot be used: {}", error.what()),
                 "put config.toml back as it was when the run was created");

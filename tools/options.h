@@ -34,8 +34,12 @@ struct TrainArguments {
   TrainRequest request;
 };
 
+// What `train` can be asked, for commands that take the same and more.
+CommandSpec train_spec();
 // Command line and configuration file; nothing is filled in yet.
 TrainArguments parse_train_arguments(const std::vector<std::string>& arguments);
+// The options of train_spec() among those that were parsed, with the configuration file that they name.
+void apply_train_options(const Arguments& parsed, TrainRequest& request);
 
 // Applies options of a command line; lists replace what is there.
 void apply_options(const std::vector<GivenOption>& options, TrainRequest& request);
@@ -45,6 +49,9 @@ void apply_config(const std::vector<ConfigEntry>& entries, TrainRequest& request
 // Completes the request for a run to be created: paths become absolute, --min-lr follows --lr, the schedule
 // ends at --steps, --memory is three quarters of `available_bytes`.
 void complete_for_new_run(TrainRequest& request, uint64_t available_bytes);
+
+// Likewise for planning one, which needs neither data nor --steps.
+void complete_for_plan(TrainRequest& request, uint64_t available_bytes);
 
 // Completes the request for an existing run: its options are the run's; one that was given and differs is an
 // Error. Data given under another path must have the run's fingerprint. Without --steps, the run's own total.

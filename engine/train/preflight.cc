@@ -152,22 +152,17 @@ std::vector<ExecutionPolicy> policies(const PreflightInput& input) {
 }
 
 // The largest operation, by what its entries are.
-struct Share {
-  std::string name;
-  uint64_t bytes;
-};
-
-std::vector<Share> shares_of_largest(const PreflightInput& input, const EntrySpace& space,
-                                     const Recording& recording) {
+std::vector<MemoryPart> shares_of_largest(const PreflightInput& input, const EntrySpace& space,
+                                          const Recording& recording) {
   const BlockEntrySizes sizes(input.layout, space, input.planes);
-  std::vector<Share> best;
+  std::vector<MemoryPart> best;
   uint64_t best_bytes = 0;
   for (const Program& program : recording.programs)
     for (const stream::Op& op : program.ops) {
-      std::vector<Share> shares{{"a block's weights", 0},
-                                {"a block's optimizer state", 0},
-                                {"a block's gradient", 0},
-                                {"activations and workspace of one operation", 0}};
+      std::vector<MemoryPart> shares{{"a block's weights", 0},
+                                     {"a block's optimizer state", 0},
+                                     {"a block's gradient", 0},
+                                     {"activations and workspace of one operation", 0}};
       uint64_t sum = 0;
       for (const stream::Access& access : program.accesses_of(op)) {
         const EntryKind kind = space.kind(access.entry);
@@ -187,23 +182,30 @@ uint64_t least_budget(const PreflightInput& input, const Recording& recording) {
   return (bytes + kMiB - 1) / kMiB * kMiB;
 }
 
-[[noreturn]] void refuse(const PreflightInput& input, const EntrySpace& space,
-                         const ExecutionPolicy& leanest) {
+std::vector<MemoryPart> fixed_parts(const storage::Layout& layout, const Recording& recording) {
+  const uint64_t tables = fixed_bytes(layout, recording.operations) - kProcessBytes;
+  return {{"the process and its libraries", kProcessBytes}, {"tables of blocks and operations", tables}};
+}
+
+LeastMemory least_of(const PreflightInput& input, const EntrySpace& space, const ExecutionPolicy& leanest) {
   const Recording recording = record(input, space, leanest);
-  std::vector<Share> shares = shares_of_largest(input, space, recording);
-  shares.push_back({"the process and its libraries", kProcessBytes});
-  shares.push_back(
-      {"tables of blocks and operations", fixed_bytes(input.layout, recording.operations) - kProcessBytes});
-  std::sort(shares.begin(), shares.end(), [](const Share& a, const Share& b) { return a.bytes > b.bytes; });
-  const uint64_t least = least_budget(input, recording);
+  LeastMemory least{least_budget(input, recording), shares_of_largest(input, space, recording)};
+  for (const MemoryPart& part : fixed_parts(input.layout, recording)) least.parts.push_back(part);
+  std::stable_sort(least.parts.begin(), least.parts.end(),
+                   [](const MemoryPart& a, const MemoryPart& b) { return a.bytes > b.bytes; });
+  return least;
+}
+
+[[noreturn]] void refuse(const PreflightInput& input, const LeastMemory& least) {
+  const std::vector<MemoryPart>& parts = least.parts;
   throw Error(
       ErrorKind::kRefused,
       fmt::format(
           "a memory budget of {} is too small: this training needs at least {}; the largest parts are "
           "{} ({}), {} ({}) and {} ({})",
-          exact_size(input.memory_bytes), exact_size(least), shares[0].name, format_size(shares[0].bytes),
-          shares[1].name, format_size(shares[1].bytes), shares[2].name, format_size(shares[2].bytes)),
-      fmt::format("give --memory {} or more{}", exact_size(least),
+          exact_size(input.memory_bytes), exact_size(least.bytes), parts[0].name, format_size(parts[0].bytes),
+          parts[1].name, format_size(parts[1].bytes), parts[2].name, format_size(parts[2].bytes)),
+      fmt::format("give --memory {} or more{}", exact_size(least.bytes),
                   input.micro_batch == 0 ? ", or take a smaller --seq" : ", or a smaller --micro-batch"));
 }
 
@@ -228,6 +230,10 @@ uint64_t fixed_bytes(const storage::Layout& layout, uint64_t operations) {
          checksums * kBytesPerChecksum;
 }
 
+double expected_step_seconds(double compute_seconds, double transfer_seconds) {
+  return std::max(compute_seconds, transfer_seconds) + 0.1 * std::min(compute_seconds, transfer_seconds);
+}
+
 Preflight preflight(const PreflightInput& input) {
   const EntrySpace space(uint32_t(input.layout.blocks().size()));
   std::optional<Preflight> best;
@@ -248,15 +254,29 @@ Preflight preflight(const PreflightInput& input) {
     candidate.step = choose_cache(input, space, recording, std::min(allowed, useful), candidate.cache);
     const double compute = candidate.flops / kFlopsPerSecond;
     const double transfer = double(candidate.step.total()) / kBytesPerSecond;
-    const double seconds = std::max(compute, transfer) + 0.1 * std::min(compute, transfer);
+    const double seconds = expected_step_seconds(compute, transfer);
     if (best && seconds >= best_seconds * 0.98) continue;
+    candidate.memory = fixed_parts(input.layout, recording);
+    candidate.memory.push_back({"the cache", candidate.cache.arena_bytes});
+    candidate.largest_operation = shares_of_largest(input, space, recording);
     best = candidate;
     best_seconds = seconds;
     const bool nothing_extra = !policy.recompute_logits && !policy.recompute_layers;
     if (nothing_extra && transfer < compute) break;  // the disk is hidden; nothing computes less
   }
-  if (!best) refuse(input, space, leanest);
+  if (!best) refuse(input, least_of(input, space, leanest));
   return *best;
+}
+
+LeastMemory least_memory(const PreflightInput& input) {
+  const EntrySpace space(uint32_t(input.layout.blocks().size()));
+  uint64_t least = ~uint64_t{0};
+  ExecutionPolicy leanest;
+  for (const ExecutionPolicy& policy : policies(input)) {
+    const uint64_t needed = least_budget(input, record(input, space, policy));
+    if (needed < least) least = needed, leanest = policy;
+  }
+  return least_of(input, space, leanest);
 }
 
 }  // namespace headrace::train

@@ -39,14 +39,31 @@ struct PreflightInput {
   uint64_t memory_bytes = 0;
 };
 
+struct MemoryPart {
+  std::string name;
+  uint64_t bytes = 0;
+};
+
 struct Preflight {
   ExecutionPolicy policy;
   stream::CacheOptions cache;
-  stream::PlannedBytes step;  // of a step once the cache is warm, on the average from commit to commit
-  double flops = 0;           // of a step
+  stream::PlannedBytes step;       // of a step once the cache is warm, on the average from commit to commit
+  double flops = 0;                // of a step
+  std::vector<MemoryPart> memory;  // what the budget is used for: the process, tables, the cache
+  std::vector<MemoryPart> largest_operation;  // what must be in the cache at a time at least
 };
 
 Preflight preflight(const PreflightInput& input);
+
+// The least budget that preflight() accepts, and what takes it, the largest part first.
+struct LeastMemory {
+  uint64_t bytes = 0;
+  std::vector<MemoryPart> parts;
+};
+LeastMemory least_memory(const PreflightInput& input);
+
+// Of a step: the longer of computing and moving hides most of the other.
+double expected_step_seconds(double compute_seconds, double transfer_seconds);
 
 // What the process needs beside the arena: itself, its libraries, and tables that grow with the run.
 uint64_t fixed_bytes(const storage::Layout& layout, uint64_t operations);

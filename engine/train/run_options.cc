@@ -119,10 +119,12 @@ std::span<const RunOption> run_option_table() {
   return table;
 }
 
+void require_data(const RunOptions& options) {
+  if (!options.data.empty()) return;
+  throw Error(ErrorKind::kUsage, "no training data was named", "name a text file with --data FILE");
+}
+
 void check_run_options(const RunOptions& options) {
-  if (options.data.empty()) {
-    throw Error(ErrorKind::kUsage, "no training data was named", "name a text file with --data FILE");
-  }
   if (options.min_lr > options.lr && options.schedule != LrSchedule::kConstant) {
     throw Error(
         ErrorKind::kUsage,

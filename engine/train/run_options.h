@@ -17,6 +17,7 @@ std::span<const RunOption> run_option_table();
 
 // What no single option can know: min-lr against lr, micro-batch against batch. Throws Error (kUsage).
 void check_run_options(const RunOptions& options);
+void require_data(const RunOptions& options);  // throws Error (kUsage) where none is named
 
 // The text of config.toml: a comment, then one key an option. tools/ reads it.
 std::string run_options_toml(const RunOptions& options);

@@ -72,17 +72,7 @@ TextData open_data(const TrainInput& input, const std::string& path, uint64_t ba
 
 Preflight plan_work(const TrainInput& input, const storage::Layout& layout, const TokenBatch& tokens,
                     bool training, TrainListener& listener) {
-  input.model.bind(layout);
-  const Preflight plan =
-      preflight({.model = input.model,
-                 .layout = layout,
-                 .planes = make_optimizer(input.run)->block_planes(),
-                 .batch = {.seq = input.run.seq, .inputs = tokens.inputs, .targets = tokens.targets},
-                 .training = training,
-                 .late_updates = late_updates(input.run, input.session),
-                 .micro_batch = training ? input.run.micro_batch : 0,
-                 .commit_every = input.run.commit_every,
-                 .memory_bytes = input.session.memory_bytes});
+  const Preflight plan = preflight(preflight_input(input, layout, tokens, training));
   listener.narrate(fmt::format("plan: {}; {} of memory for the cache; a step reads {} and writes {}",
                                plan.policy.description(), format_size(plan.cache.arena_bytes),
                                format_size(plan.step.read()), format_size(plan.step.written())));
@@ -221,6 +211,24 @@ class TrainLoop {
 };
 
 }  // namespace
+
+void with_session_threads(const SessionOptions& session, const std::function<void()>& body) {
+  with_threads(thread_count(session), body);
+}
+
+PreflightInput preflight_input(const TrainInput& input, const storage::Layout& layout,
+                               const TokenBatch& tokens, bool training) {
+  input.model.bind(layout);
+  return {.model = input.model,
+          .layout = layout,
+          .planes = make_optimizer(input.run)->block_planes(),
+          .batch = {.seq = input.run.seq, .inputs = tokens.inputs, .targets = tokens.targets},
+          .training = training,
+          .late_updates = late_updates(input.run, input.session),
+          .micro_batch = training ? input.run.micro_batch : 0,
+          .commit_every = input.run.commit_every,
+          .memory_bytes = input.session.memory_bytes};
+}
 
 storage::Layout make_layout(const Model& model, const RunOptions& run) {
   const std::vector<storage::Plane> planes = make_optimizer(run)->planes();

@@ -7,11 +7,14 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "engine/train/model.h"
 #include "engine/train/options.h"
+#include "engine/train/preflight.h"
 #include "engine/train/report.h"
+#include "engine/train/text_data.h"
 
 namespace headrace::train {
 
@@ -27,6 +30,14 @@ TrainSummary train(const TrainInput& input, TrainListener& listener, const std::
 
 // The loss over the windows of `session.eval_data`, each once, in order.
 EvalSummary evaluate(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop);
+
+// Runs `body` in an oneTBB arena of as many workers as the session asks for; preflight() wants that.
+void with_session_threads(const SessionOptions& session, const std::function<void()>& body);
+
+// What train() asks preflight() for a batch; binds the model to the layout. Both, and the tokens, must
+// outlive the result.
+PreflightInput preflight_input(const TrainInput& input, const storage::Layout& layout,
+                               const TokenBatch& tokens, bool training);
 
 // The tensor table of a run: the model's tensors with the optimizer's planes, cut into blocks.
 storage::Layout make_layout(const Model& model, const RunOptions& run);

@@ -94,8 +94,9 @@ TEST(RunOptions, MustAgreeWithEachOther) {
   o.min_lr = 1;
   EXPECT_THROW(check_run_options(o), Error);
   o = unusual();
+  EXPECT_NO_THROW(require_data(o));
   o.data.clear();
-  EXPECT_THROW(check_run_options(o), Error);
+  EXPECT_THROW(require_data(o), Error);
 }
 
 TEST(RunOptions, AreWrittenToTheRun) {
