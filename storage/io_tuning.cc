@@ -69,12 +69,11 @@ IoTuning tuning_of(const DriveProperties& drive) {
   return tuning;
 }
 
-// A training reads and writes at the same time. Where only each alone was measured, the larger of both: more
+// A training reads and writes at the same time, with one size and depth for both: the larger of each, as more
 // in flight than one direction needs costs it little but latency.
 IoTuning tuning_of(const DriveProfile& profile, const std::string& name) {
-  const uint64_t transfer = profile.mix ? profile.mix->transfer_bytes
-                                        : std::max(profile.read.transfer_bytes, profile.write.transfer_bytes);
-  const uint32_t depth = profile.mix ? profile.mix->depth : std::max(profile.read.depth, profile.write.depth);
+  const uint64_t transfer = std::max(profile.read.transfer_bytes, profile.write.transfer_bytes);
+  const uint32_t depth = std::max(profile.read.depth, profile.write.depth);
   IoTuning tuning;
   tuning.transfer_bytes = pages(std::clamp(transfer, kLeastMeasured, kMostMeasured));
   tuning.depth = static_cast<uint32_t>(std::clamp<uint64_t>(depth, 1, kMostMeasuredDepth));

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "storage/bench/bench.h"
+#include "storage/bench/stored_profile.h"
 #include "storage/error.h"
 #include "storage/text.h"
 #include "tools/bench_options.h"
@@ -24,6 +25,22 @@ void require_memory(const bench::BenchOptions& options) {
       "Give less of --bs, --iodepth or --numjobs");
 }
 
+// For training and planning. That it cannot be stored spoils no measurement.
+void store_profiles(const bench::Report& report, Progress& progress) {
+  for (const bench::DirectoryFacts& facts : report.directories) {
+    std::string why_not;
+    const auto profile = bench::profile_of(report, facts.path, why_not);
+    try {
+      if (profile) storage::write_drive_profile(facts.path, *profile);
+    } catch (const Error& error) {
+      why_not = error.what();
+    }
+    progress.narrate(why_not.empty() ? fmt::format("{}/{} says from now on what suits this drive", facts.path,
+                                                   storage::kProfileName)
+                                     : fmt::format("no profile is stored in {}: {}", facts.path, why_not));
+  }
+}
+
 }  // namespace
 
 void run_bench(const std::vector<std::string>& arguments) {
@@ -41,6 +58,7 @@ void run_bench(const std::vector<std::string>& arguments) {
   progress.clear();
   print_result(request.json ? bench_json(report) : bench_text(report));
   if (report.stopped) throw Error(ErrorKind::kFailed, "stopped before all was measured");
+  if (request.store_profile) store_profiles(report, progress);
 }
 
 }  // namespace headrace::tools

@@ -196,6 +196,12 @@ std::vector<Option> way_options() {
          r.options.seed = seed.value_or(0);
          return seed ? std::string{} : fmt::format("{} is not a whole number", quoted(t));
        }},
+      {{"no-profile", "", "do not store in DIR what training goes by (.headrace-profile.json)", false, false,
+        "What is said"},
+       [](BenchRequest& r, const std::string&) {
+         r.store_profile = false;
+         return std::string{};
+       }},
       {{"json", "", "one JSON object, with fio's names", false, false, "What is said"},
        [](BenchRequest& r, const std::string&) {
          r.json = true;
@@ -224,7 +230,8 @@ CommandSpec bench_spec() {
   spec.description =
       "Measures how fast the storage of directories is, and says whether it suits training. Its files have "
       "no "
-      "names and are gone when it ends.";
+      "names and are gone when it ends; what it leaves is a small file with the rates, by which training "
+      "chooses its transfers.";
   spec.positional = "DIR";
   spec.positional_repeatable = true;
   spec.positional_help =

@@ -14,6 +14,7 @@ struct BenchRequest {
   bench::BenchOptions options;
   std::string html_path;  // empty: no report
   bool json = false, quiet = false;
+  bool store_profile = true;
   std::set<std::string> given;  // names of the options that were given
 };
 

@@ -189,14 +189,6 @@ TEST_F(TunedDirectoryTest, GoesByWhatWasMeasured) {
   EXPECT_TRUE(io.warnings.empty());
 }
 
-TEST_F(TunedDirectoryTest, GoesByReadingAndWritingTogetherWhereThatWasMeasured) {
-  DriveProfile mixed = profile();
-  mixed.mix = {1e9, 1e9, 768 * kKiB, 12};
-  const IoTuning tuning = tuning_of(mixed, "here");
-  EXPECT_EQ(tuning.transfer_bytes, 768 * kKiB);
-  EXPECT_EQ(tuning.depth, 12u);
-}
-
 TEST_F(TunedDirectoryTest, BoundsWhatAProfileAsksFor) {
   DriveProfile extreme = profile();
   extreme.read = {1e9, 4096, 4096, 0, 0};
