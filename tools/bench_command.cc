@@ -6,6 +6,7 @@
 #include "storage/text.h"
 #include "tools/bench_options.h"
 #include "tools/bench_report.h"
+#include "tools/bench_train_command.h"
 #include "tools/commands.h"
 #include "tools/memory_limit.h"
 #include "tools/progress.h"
@@ -44,6 +45,7 @@ void store_profiles(const bench::Report& report, Progress& progress) {
 }  // namespace
 
 void run_bench(const std::vector<std::string>& arguments) {
+  if (asks_for_training_pattern(arguments)) return run_bench_train(arguments);
   const BenchArguments parsed = parse_bench_arguments(arguments);
   if (!parsed.help.empty()) return print_result(parsed.help);
   const BenchRequest& request = parsed.request;

@@ -121,6 +121,7 @@ std::string set_patterns(BenchRequest& request, const std::string& text) {
     return {};
   }
   for (const std::string& name : parts(text)) {
+    if (name == "train") return "'train' is measured alone, with options of a training";
     const auto found = std::find(names.begin(), names.end(), name);
     if (found == names.end())
       return fmt::format("{} is not known; {}", quoted(name), suggestion(name, names));
@@ -176,7 +177,9 @@ std::vector<Option> way_options() {
   return {
       {{"pattern", "LIST",
         "standard: --rw on each directory, then striped over all; backends: io_uring, threads, plain LMDB; "
-        "sweep: block sizes by depths; sustained: writes for long; several with commas, or all [standard]",
+        "sweep: block sizes by depths; sustained: writes for long; several with commas, or all; train: the "
+        "transfers of a model's training "
+        "steps (its options: --pattern train --help) [standard]",
         false, false, "What is done"},
        set_patterns},
       {{"direct", "0|1", "1: direct I/O or nothing; 0: through the page cache [direct I/O where there is]",

@@ -118,10 +118,9 @@ std::string time_text(const TrainingPlan& plan) {
   text += line("a step", fmt::format("about {}, {} tokens a second", seconds_text(*plan.seconds),
                                      format_count(double(plan.tokens) / *plan.seconds)));
   text += line("bottleneck", bottleneck_text(plan));
-  return text + line("hiding the disk",
-                     plan.hiding_tokens
-                         ? fmt::format("takes {} tokens a step ({} now)", *plan.hiding_tokens, plan.tokens)
-                         : "no number of sequences does it within this budget");
+  return text + line("hiding the disk", plan.hiding_tokens ? fmt::format("takes {} tokens a step ({} now)",
+                                                                         *plan.hiding_tokens, plan.tokens)
+                                                           : "more tokens a step do not, within this budget");
 }
 
 std::string endurance_text(const PlanReport& report) {

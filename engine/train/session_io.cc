@@ -19,7 +19,7 @@ std::vector<std::string> shard_places(const SessionOptions& session) {
 }
 
 std::string SessionIo::description() const {
-  return fmt::format("disk access: {}; {}", io->description(), tuned.tuning.description());
+  return fmt::format("{}; {}", io->description(), tuned.tuning.description());
 }
 
 SessionIo open_session_io(const SessionOptions& session) {

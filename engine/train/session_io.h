@@ -18,7 +18,7 @@ struct SessionIo {
   std::unique_ptr<storage::BlockIo> io;
   storage::TunedIo tuned;
 
-  // "disk access: io_uring, registered buffers; transfers of 1MiB, 16 in flight on a drive: ...": what was
+  // "io_uring, registered buffers; transfers of 1MiB, 16 in flight on a drive: ...": what was
   // chosen and why. To be asked once memory is registered.
   std::string description() const;
 };

@@ -52,7 +52,7 @@ class Opened {
                   "give the run's own --model, or another directory for a new run");
     session_.emplace(
         Session::Parts{.input = input, .io = *io_.io, .store = std::move(store), .preflight = plan});
-    listener.narrate(io_.description());
+    listener.narrate("disk access: " + io_.description());
   }
   Session& session() { return *session_; }
   const storage::BlockIo& io() const { return *io_.io; }

@@ -16,7 +16,48 @@ namespace {
 constexpr uint64_t kByteTokens = 256;
 constexpr uint64_t kWarmUpSteps = 2, kWarmSteps = 10, kMostSteps = 64;  // that are planned
 constexpr int kMostTries = 6;                                           // of least_hiding_tokens()
-constexpr uint64_t kMostSequences = 1 << 16;                            // that it tries
+constexpr double kMostTimes = 64;                                       // the sequences, that it tries
+
+// Plans one step after the other as Session does: programs alternate in the temporaries that they use, and
+// late updates belong to the step before.
+class StepPlanner {
+ public:
+  StepPlanner(const PreflightInput& input, const ExecutionPolicy& policy, stream::CacheOptions cache)
+      : input_(input),
+        space_(uint32_t(input.layout.blocks().size())),
+        sizes_(input.layout, space_, input.planes) {
+    stream::Context context(input.layout, space_,
+                            {.planes = input.planes, .late_updates = input.late_updates});
+    for (uint32_t i = 0; i < 3; i++)  // the first has no updates due; the others alternate from then on
+      programs_.push_back(
+          context.record([&](stream::Context& c) { input.model.train(c, input.batch, policy); }, 1 - i % 2));
+    const uint64_t fixed = fixed_bytes(input.layout, programs_.back().ops.size());
+    cache.arena_bytes = std::min(cache.arena_bytes, input.memory_bytes - std::min(fixed, input.memory_bytes));
+    planner_.emplace(space_, sizes_, cache, &spill_);
+  }
+
+  // Throws Error (kRefused) where an operation does not fit.
+  stream::PlannedBytes next() {
+    step_++;
+    const uint64_t updated = input_.late_updates ? step_ - 1 : step_;
+    const auto writes =
+        updated % input_.commit_every == 0 ? stream::StoreWrites::kAtOnce : stream::StoreWrites::kDeferred;
+    return planner_->plan(program_of(step_), &program_of(step_ + 1), writes).bytes;
+  }
+  double flops() const { return programs_.back().flops; }  // of a step
+  uint64_t spill_bytes() const { return spill_.file_bytes(0); }
+
+ private:
+  const stream::Program& program_of(uint64_t step) const { return programs_[step == 1 ? 0 : 1 + step % 2]; }
+
+  const PreflightInput& input_;
+  stream::EntrySpace space_;
+  BlockEntrySizes sizes_;
+  std::vector<stream::Program> programs_;
+  stream::SpillSpace spill_{1};
+  std::optional<stream::CachePlanner> planner_;
+  uint64_t step_ = 0;
+};
 
 // Drives in the order of the run's shards, each with its share of what a step moves.
 std::vector<PlannedDrive> drives_of(const std::vector<std::string>& places) {
@@ -132,31 +173,13 @@ void predict_seconds(const TrainInput& input, const storage::Layout& layout, Tra
 
 }  // namespace
 
-// As Session does it: programs alternate in the temporaries that they use, and late updates belong to the
-// step before.
 PlannedSteps plan_steps(const PreflightInput& input, const Preflight& preflight) {
-  const stream::EntrySpace space(uint32_t(input.layout.blocks().size()));
-  const BlockEntrySizes sizes(input.layout, space, input.planes);
-  stream::Context context(input.layout, space, {.planes = input.planes, .late_updates = input.late_updates});
-  std::vector<stream::Program> programs;
-  for (uint32_t i = 0; i < 3; i++)  // the first has no updates due; the others alternate from then on
-    programs.push_back(context.record(
-        [&](stream::Context& c) { input.model.train(c, input.batch, preflight.policy); }, 1 - i % 2));
-  const auto program_of = [&](uint64_t step) -> const stream::Program& {
-    return programs[step == 1 ? 0 : 1 + step % 2];
-  };
+  StepPlanner planner(input, preflight.policy, preflight.cache);
   const uint64_t cycles = (kWarmSteps + input.commit_every - 1) / input.commit_every;
   const uint64_t steps = std::min(kWarmUpSteps + cycles * input.commit_every, kMostSteps);
-  stream::SpillSpace spill(1);
-  stream::CachePlanner planner(space, sizes, preflight.cache, &spill);
   PlannedSteps planned;
-  for (uint64_t step = 1; step <= steps; step++) {
-    const uint64_t updated = input.late_updates ? step - 1 : step;
-    const auto writes =
-        updated % input.commit_every == 0 ? stream::StoreWrites::kAtOnce : stream::StoreWrites::kDeferred;
-    planned.first.push_back(planner.plan(program_of(step), &program_of(step + 1), writes).bytes);
-  }
-  planned.spill_bytes = spill.file_bytes(0);
+  for (uint64_t step = 1; step <= steps; step++) planned.first.push_back(planner.next());
+  planned.spill_bytes = planner.spill_bytes();
   if (steps == kMostSteps) {
     planned.mean = preflight.step;  // a cycle is longer than what is planned
     return planned;
@@ -200,28 +223,32 @@ TokenBatch draw_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t
 std::optional<uint64_t> least_hiding_tokens(
     const TrainInput& input, const storage::Layout& layout, const Preflight& preflight,
     double flops_per_second, const std::function<double(const stream::PlannedBytes&)>& disk_seconds) {
-  const auto missing = [&](const Preflight& step) {  // how many times more there would have to be
-    return disk_seconds(step.step) / (step.flops / flops_per_second);
+  const auto missing = [&](const stream::PlannedBytes& moved, double flops) {
+    return disk_seconds(moved) / (flops / flops_per_second);  // how many times more there would have to be
   };
   // Computing grows with the sequences; transfers hardly do, but for activations that are spilled.
   uint64_t sequences = input.run.batch;
-  double factor = missing(preflight);
+  double factor = missing(preflight.step, preflight.flops);
   for (int i = 0; i < kMostTries; i++) {
     const double wanted = std::ceil(double(sequences) * factor);
-    if (!(wanted <= double(kMostSequences))) return std::nullopt;
+    if (!(wanted <= kMostTimes * double(input.run.batch))) return std::nullopt;
     const auto next = std::max<uint64_t>(uint64_t(wanted), 1);
     if (next == sequences) break;
     sequences = next;
     const TokenBatch tokens = draw_tokens(input.run.seed, sequences, input.run.seq, input.model.vocabulary());
-    PreflightInput asked = preflight_input(input, layout, tokens, true);
-    asked.micro_batch = std::min(asked.micro_batch, sequences);
+    const PreflightInput asked = preflight_input(input, layout, tokens, true);
+    ExecutionPolicy policy = preflight.policy;
+    policy.micro_batch = std::min(policy.micro_batch, sequences);
     try {
-      factor = missing(train::preflight(asked));
+      StepPlanner planner(asked, policy, preflight.cache);
+      for (uint64_t step = 1; step <= kWarmUpSteps; step++) planner.next();
+      factor = missing(planner.next(), planner.flops());
     } catch (const Error&) {
       return std::nullopt;  // the budget does not hold so many
     }
     if (factor <= 1 && factor > 0.9) break;
   }
+  if (factor > 1) return std::nullopt;  // what is spilled grows as computing does
   return sequences * input.run.seq;
 }
 

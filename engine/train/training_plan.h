@@ -53,8 +53,8 @@ struct TrainingPlan {
   // Where every drive has a profile.
   std::optional<double> disk_seconds, seconds;
   Bottleneck bottleneck = Bottleneck::kUnknown;
-  // The least tokens of a step whose computing takes as long as its transfers; nothing where no number of
-  // sequences within this budget does.
+  // About the least tokens of a step whose computing takes as long as its transfers; nothing where up to
+  // 64 times as many as now do not, within this budget.
   std::optional<uint64_t> hiding_tokens;
 };
 
@@ -71,9 +71,8 @@ double transfer_seconds(const storage::DriveProfile& drive, double read_bytes, d
 // `sequences` rows of evenly drawn tokens below `vocabulary`, and their next tokens; a function of the seed.
 TokenBatch draw_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t vocabulary);
 
-// The least tokens of a step from which computing takes as long as transfers, where a second computes
-// `flops_per_second` and `disk_seconds(bytes of a step)` says what transfers take. Asks preflight() for other
-// numbers of sequences.
+// TrainingPlan::hiding_tokens, where a second computes `flops_per_second` and `disk_seconds(bytes of a step)`
+// says what transfers take. Plans steps of other numbers of sequences.
 std::optional<uint64_t> least_hiding_tokens(
     const TrainInput& input, const storage::Layout& layout, const Preflight& preflight,
     double flops_per_second, const std::function<double(const stream::PlannedBytes&)>& disk_seconds);
