@@ -20,6 +20,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kRedrawEvery{200};
 constexpr size_t kBarColumns = 20;
+constexpr double kTellingFraction = 0.02, kTellingSeconds = 0.3;
 
 double rate(const ProgressState& state) {
   return state.session_seconds > 0 ? static_cast<double>(state.session_tokens) / state.session_seconds : 0;
@@ -33,6 +34,16 @@ std::string remaining(const ProgressState& state) {
   if (state.session_steps == 0 || state.last.step >= state.total_steps) return "0 s";
   const double per_step = state.session_seconds / static_cast<double>(state.session_steps);
   return format_duration(per_step * static_cast<double>(state.total_steps - state.last.step));
+}
+
+std::string phase_done(const ProgressState& state) {
+  return fmt::format("{} {:3.0f}%", state.phase, 100 * std::clamp(state.fraction, 0.0, 1.0));
+}
+
+// "eta 12 s", once enough of the phase has passed to tell; else nothing.
+std::string phase_remaining(const ProgressState& state) {
+  if (state.fraction < kTellingFraction || state.phase_seconds < kTellingSeconds) return "";
+  return "eta " + format_duration(state.phase_seconds * (1 - state.fraction) / state.fraction);
 }
 
 std::string bar(double fraction, const TerminalStyle& style) {
@@ -71,8 +82,9 @@ TerminalStyle terminal_style() {
 std::string render_status(const ProgressState& state, const TerminalStyle& style) {
   std::vector<std::string> parts;  // the first matter most
   if (!state.phase.empty()) {
-    parts = {fmt::format("{} {:3.0f}%", state.phase, 100 * std::clamp(state.fraction, 0.0, 1.0)),
-             bar(state.fraction, style)};
+    parts = {phase_done(state)};
+    if (const std::string eta = phase_remaining(state); !eta.empty()) parts.push_back(eta);
+    parts.push_back(bar(state.fraction, style));
   } else {
     const double done = state.total_steps == 0
                             ? 1
@@ -91,6 +103,11 @@ std::string render_status(const ProgressState& state, const TerminalStyle& style
     line += (line.empty() ? "" : "  ") + part;
   }
   return line;
+}
+
+std::string render_phase(const ProgressState& state) {
+  const std::string eta = phase_remaining(state);
+  return phase_done(state) + (eta.empty() ? "" : "  " + eta);
 }
 
 std::string render_step(const ProgressState& state) {
@@ -182,13 +199,17 @@ void Progress::narrate(const std::string& line) {
 }
 
 void Progress::working(const std::string& phase, double fraction) {
+  const auto now = std::chrono::steady_clock::now();
+  if (phase != state_.phase) phase_start_ = last_plain_ = now;
   state_.phase = fraction < 1 ? phase : "";
   state_.fraction = fraction;
-  if (fraction < 1) {
-    redraw(false);
-  } else {
-    clear();
-  }
+  state_.phase_seconds = std::chrono::duration<double>(now - phase_start_).count();
+  if (fraction >= 1) return clear();
+  redraw(false);
+  if (options_.quiet || options_.style.is_terminal || now - last_plain_ < options_.plain_every) return;
+  last_plain_ = now;
+  std::fprintf(options_.err, "%s\n", render_phase(state_).c_str());
+  std::fflush(options_.err);
 }
 
 void Progress::step_done(const train::StepReport& report) {

@@ -1,6 +1,6 @@
 // What a person sees of a training session: on a terminal one status line, redrawn at most five times a
-// second; elsewhere a line a step. Narration goes above it. Everything goes to standard error; with --json,
-// steps go to standard output instead, as JSON.
+// second; elsewhere a line a step, and one every few seconds of a long phase. Narration goes above it.
+// Everything goes to standard error; with --json, steps go to standard output instead, as JSON.
 //
 // Threads: one at a time, as the trainer calls a listener. A fault of standard output is remembered and asks
 // the training to stop; it is thrown by finish().
@@ -31,12 +31,15 @@ struct ProgressState {
   double session_seconds = 0, wait_seconds = 0;  // sums over the session's steps
   uint64_t session_tokens = 0, session_steps = 0;
   train::StepReport last;
-  std::string phase;    // "creating the run", while nothing is trained yet
-  double fraction = 0;  // of the phase
+  std::string phase;         // "creating the run", while nothing is trained yet
+  double fraction = 0;       // of the phase
+  double phase_seconds = 0;  // since it began
 };
 
 // One line without line feed, at most style.width - 1 columns wide. Pure.
 std::string render_status(const ProgressState& state, const TerminalStyle& style);
+// The plain line of a phase: "creating the run  25%  eta 12.0 s".
+std::string render_phase(const ProgressState& state);
 // The plain line of a step: "step 12/100  loss 3.2101  2048 tokens/s  waiting for the disk 12%  eta 3 min 12
 // s".
 std::string render_step(const ProgressState& state);
@@ -47,6 +50,7 @@ std::string summary_json(const train::TrainSummary& summary);
 struct ProgressOptions {
   bool json = false, quiet = false;
   TerminalStyle style;
+  std::chrono::milliseconds plain_every{5000};  // plain lines of a phase, where there is no terminal
   std::FILE* out = stdout;
   std::FILE* err = stderr;
 };
@@ -80,7 +84,7 @@ class Progress : public train::TrainListener {
   ProgressState state_;
   bool drawn_ = false;
   int output_error_ = 0;  // errno
-  std::chrono::steady_clock::time_point last_draw_{};
+  std::chrono::steady_clock::time_point last_draw_{}, phase_start_{}, last_plain_{};
 };
 
 }  // namespace headrace::tools

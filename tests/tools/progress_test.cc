@@ -66,6 +66,20 @@ TEST(StatusLine, ShowsAPhaseBeforeTheFirstStep) {
   state.phase = "creating the run";
   state.fraction = 0.25;
   EXPECT_EQ(render_status(state, {true, false, 80}), "creating the run  25%  [#####---------------]");
+  EXPECT_EQ(render_phase(state), "creating the run  25%");
+}
+
+TEST(StatusLine, SaysHowLongAPhaseWillTake) {
+  ProgressState state;
+  state.phase = "creating the run";
+  state.fraction = 0.25;
+  state.phase_seconds = 4;
+  EXPECT_EQ(render_status(state, {true, false, 80}),
+            "creating the run  25%  eta 12.0 s  [#####---------------]");
+  EXPECT_EQ(render_status(state, {true, false, 40}), "creating the run  25%  eta 12.0 s");
+  EXPECT_EQ(render_phase(state), "creating the run  25%  eta 12.0 s");
+  state.fraction = 0.001;  // too early to tell
+  EXPECT_EQ(render_phase(state), "creating the run   0%");
 }
 
 TEST(StatusLine, SurvivesNumbersThatAreNone) {
@@ -177,6 +191,17 @@ TEST_F(ProgressOutput, RedrawsOneLineOnATerminalAndTakesItAway) {
   EXPECT_THAT(err, HasSubstr("step 1000/1000"));
   EXPECT_TRUE(err.ends_with("\r\x1b[K"));
   EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 0);
+}
+
+TEST_F(ProgressOutput, HasALineNowAndThenForALongPhaseWithoutATerminal) {
+  ProgressOptions o = options(false);
+  o.plain_every = std::chrono::milliseconds(0);
+  Progress progress(o, 3, stop_);
+  for (const double fraction : {0.0, 0.5, 1.0}) progress.working("creating", fraction);
+  EXPECT_EQ(text("err"), "creating   0%\ncreating  50%\n");
+  Progress seldom(options(false), 3, stop_);  // seconds have not passed
+  for (const double fraction : {0.0, 0.5, 1.0}) seldom.working("creating", fraction);
+  EXPECT_EQ(text("err"), "");
 }
 
 TEST_F(ProgressOutput, IsQuietOnRequest) {
