@@ -9,20 +9,25 @@
 
 // The operand that belongs to a block (w, or the block's columns of dy for dw) is packed into the workspace
 // by all threads, a piece at a time that fits a core's second-level cache; then tasks stream the activations
-// past it, each copying what it needs of them to its own stack. A task takes the panels of a piece in order,
-// and pieces follow each other, so every output receives its panels in index order.
+// past it, each copying what it needs of them to its own stack. A strip of the packed operand, as wide as a
+// register tile, is contiguous over all panels of the piece. A task takes the panels of a piece in order,
+// some at a time, and pieces follow each other, so every output receives its panels in index order.
 namespace headrace::math {
 namespace {
 
 namespace tbb = oneapi::tbb;
 using gemm::kernels;
 using gemm::Kernels;
+using gemm::kMaxPanels;
 using gemm::kMaxTileColumns;
+using gemm::kMaxTileRows;
+using gemm::PanelDepths;
 using gemm::Parts;
 using gemm::Write;
 
 constexpr int64_t kPieceFloats = 256 * 1024;         // of a piece, the padding of its last strip not counted
 constexpr int64_t kPieceColumns = 256;               // a piece takes so many before it takes more panels
+constexpr int64_t kLeastPieceColumns = 64;           // that its depth is reckoned with
 constexpr int64_t kTaskProducts = int64_t{1} << 22;  // multiply-adds of a task: 0.1 ms with AVX2
 constexpr int64_t kPackFloats = 16 * 1024;           // that one task packs
 
@@ -49,22 +54,27 @@ struct Panels {
     return panel / per_sequence() * sequence + panel % per_sequence() * kPanel;
   }
   int64_t depth(int64_t panel) const { return first(panel + 1) - first(panel); }
+  PanelDepths depths(Range panels) const {
+    PanelDepths depths{.count = panels.size()};
+    for (int64_t i = 0; i < panels.size(); i++) depths.depth[i] = depth(panels.first + i);
+    return depths;
+  }
 };
 
-// How a packed operand of [total][columns] is cut into pieces.
+// How a packed operand of [total][columns] is cut into pieces, of whole tiles `tile` columns wide.
 class Pieces {
  public:
-  Pieces(int64_t total, int64_t columns) : columns_(columns) {
+  Pieces(int64_t total, int64_t columns, int64_t tile) : columns_(columns), tile_(tile) {
     const int64_t most = std::max(kPieceColumns, kPieceFloats / total);
-    parts_ = Parts::of_at_most(round_up(columns, kMaxTileColumns) / kMaxTileColumns, most / kMaxTileColumns);
-    depth_ =
-        std::min(total, std::max(kPanel, kPieceFloats / std::min(most, round_up(columns, kMaxTileColumns))));
+    parts_ = Parts::of_at_most((columns + tile - 1) / tile, (most + tile - 1) / tile);
+    const int64_t width = std::max(kLeastPieceColumns, std::min(most, round_up(columns, tile)));
+    depth_ = std::min(total, std::max(kPanel, kPieceFloats / width));
   }
 
   size_t bytes() const {
     // The last strip has padding: up to a tile's columns, or rows in the case of the broadcast operand.
-    const int64_t most_columns = (parts_.total + parts_.count - 1) / parts_.count * kMaxTileColumns + 16;
-    static_assert(gemm::kMaxTileRows <= 16);
+    const int64_t most_columns = (parts_.total + parts_.count - 1) / parts_.count * tile_ + 16;
+    static_assert(kMaxTileRows <= 16);
     return sizeof(float) * static_cast<size_t>(depth_ * most_columns);
   }
 
@@ -73,8 +83,7 @@ class Pieces {
   void for_each(const Panels& grid, const Body& body) const {
     const int64_t panels = std::max<int64_t>(1, depth_ / std::min(kPanel, grid.sequence));
     for (int64_t part = 0; part < parts_.count; part++) {
-      const Range columns{parts_.first(part) * kMaxTileColumns,
-                          std::min(columns_, parts_.first(part + 1) * kMaxTileColumns)};
+      const Range columns{parts_.first(part) * tile_, std::min(columns_, parts_.first(part + 1) * tile_)};
       for (int64_t panel = 0; panel < grid.count(); panel += panels) {
         body(columns, Range{panel, std::min(grid.count(), panel + panels)});
       }
@@ -82,7 +91,7 @@ class Pieces {
   }
 
  private:
-  int64_t columns_, depth_ = 0;
+  int64_t columns_, tile_, depth_ = 0;
   Parts parts_ = {};
 };
 
@@ -96,15 +105,19 @@ float* floats(std::span<std::byte> workspace, size_t least_bytes) {
   return reinterpret_cast<float*>(workspace.data());
 }
 
-// In parallel, calls body(panel, row) for each row of the packed operand, `columns` floats, in some panels.
+// In parallel, calls body(first, last) for the rows, `columns` floats each, of the packed operand.
 template <class Body>
-void for_each_row(const Panels& grid, Range panels, int64_t columns, const Body& body) {
-  const int64_t task_rows = std::max<int64_t>(1, kPackFloats / columns);
-  const int64_t tasks = (std::min(kPanel, grid.sequence) - 1) / task_rows + 1;  // a panel
-  parallel_for(tasks * panels.size(), [&](int64_t task) {
-    const int64_t panel = panels.first + task / tasks, first = task % tasks * task_rows;
-    for (int64_t row = first; row < std::min(grid.depth(panel), first + task_rows); row++) body(panel, row);
-  });
+void for_each_rows(int64_t rows, int64_t columns, const Body& body) {
+  const Parts tasks = Parts::of_at_most(rows, std::max<int64_t>(1, kPackFloats / columns));
+  parallel_for(tasks.count, [&](int64_t task) { body(tasks.first(task), tasks.first(task + 1)); });
+}
+
+// Calls body(group) for as many panels at a time as a tile takes.
+template <class Body>
+void for_each_group(Range panels, const Body& body) {
+  for (int64_t first = panels.first; first < panels.last; first += kMaxPanels) {
+    body(Range{first, std::min(panels.last, first + kMaxPanels)});
+  }
 }
 
 // c[:, columns] (+)= a[:, panels] b[panels, columns], where b is packed in strips from the first of the
@@ -112,7 +125,6 @@ void for_each_row(const Panels& grid, Range panels, int64_t columns, const Body&
 void multiply_piece(const Kernels& kernel, ConstMatrix a, const float* packed, const Panels& grid,
                     Range columns, Range panels, const float* bias, Matrix c, Accumulate accumulate) {
   const int64_t start = grid.first(panels.first), depth = grid.first(panels.last) - start;
-  const int64_t width = round_up(columns.size(), kernel.tile_columns);
   const int64_t strips = (a.rows - 1) / kernel.tile_rows + 1;
   const int64_t strip_products = columns.size() * depth * kernel.tile_rows;
   const Parts tasks{a.rows, (strips - 1) / std::max<int64_t>(1, kTaskProducts / strip_products) + 1};
@@ -125,9 +137,9 @@ void multiply_piece(const Kernels& kernel, ConstMatrix a, const float* packed, c
           .next_a = panel + 1 < panels.last
                         ? a.row_range(first, rows).column_range(grid.first(panel + 1), 0)
                         : a.row_range(first + rows, a.rows - first - rows).column_range(start, 0),
-          .strips = packed + (k - start) * width,
-          .strip_stride = grid.depth(panel) * kernel.tile_columns,
-          .bias = bias != nullptr && panel == grid.count() - 1 ? bias + columns.first : nullptr,
+          .strips = packed + (k - start) * kernel.tile_columns,
+          .strip_stride = depth * kernel.tile_columns,
+          .bias = bias != nullptr && panel + 1 == grid.count() ? bias + columns.first : nullptr,
           .c = c.row_range(first, rows).column_range(columns.first, columns.size()),
           .write = write_of(panel, accumulate),
       });
@@ -143,21 +155,23 @@ void gemm_nt(ConstMatrix x, WeightView w, const float* bias, Matrix y, std::span
   float* packed = floats(workspace, gemm_nt_workspace_bytes(x.rows, w.rows, w.columns));
   const Kernels& kernel = kernels();
   const Panels grid{w.columns, w.columns};
-  Pieces(w.columns, w.rows).for_each(grid, [&](Range columns, Range panels) {
-    const int64_t start = grid.first(panels.first);
-    const int64_t width = round_up(columns.size(), kernel.tile_columns), strips = width / kernel.tile_columns;
+  Pieces(w.columns, w.rows, kMaxTileColumns).for_each(grid, [&](Range columns, Range panels) {
+    const int64_t start = grid.first(panels.first), piece_depth = grid.first(panels.last) - start;
+    const int64_t strips = (columns.size() - 1) / kernel.tile_columns + 1;
     parallel_for(strips * panels.size(), [&](int64_t task) {
       const int64_t strip = task / panels.size(), panel = panels.first + task % panels.size();
       const int64_t row = columns.first + strip * kernel.tile_columns;
       const int64_t k = grid.first(panel), depth = grid.depth(panel);
       kernel.pack_transposed(w, row, std::min(kernel.tile_columns, columns.last - row), k, depth,
-                             packed + (k - start) * width + strip * depth * kernel.tile_columns);
+                             packed + (strip * piece_depth + k - start) * kernel.tile_columns);
     });
     multiply_piece(kernel, x, packed, grid, columns, panels, bias, y, Accumulate::kNo);
   });
 }
 
-size_t gemm_nt_workspace_bytes(int64_t, int64_t out, int64_t in) { return Pieces(in, out).bytes(); }
+size_t gemm_nt_workspace_bytes(int64_t, int64_t out, int64_t in) {
+  return Pieces(in, out, kMaxTileColumns).bytes();
+}
 
 void gemm_nn(ConstMatrix dy, WeightView w, Matrix dx, Accumulate accumulate, std::span<std::byte> workspace) {
   HEADRACE_CHECK(dy.columns == w.rows && dx.rows == dy.rows && dx.columns == w.columns);
@@ -165,19 +179,21 @@ void gemm_nn(ConstMatrix dy, WeightView w, Matrix dx, Accumulate accumulate, std
   float* packed = floats(workspace, gemm_nn_workspace_bytes(dy.rows, w.rows, w.columns));
   const Kernels& kernel = kernels();
   const Panels grid{w.rows, w.rows};
-  Pieces(w.rows, w.columns).for_each(grid, [&](Range columns, Range panels) {
-    const int64_t start = grid.first(panels.first), width = round_up(columns.size(), kernel.tile_columns);
-    for_each_row(grid, panels, columns.size(), [&](int64_t panel, int64_t row) {
-      const int64_t k = grid.first(panel);
-      kernel.pack_row(w, k + row, columns.first, columns.size(),
-                      packed + (k - start) * width + row * kernel.tile_columns,
-                      grid.depth(panel) * kernel.tile_columns);
+  Pieces(w.rows, w.columns, kMaxTileColumns).for_each(grid, [&](Range columns, Range panels) {
+    const int64_t start = grid.first(panels.first), depth = grid.first(panels.last) - start;
+    for_each_rows(depth, columns.size(), [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; row++) {
+        kernel.pack_row(w, start + row, columns.first, columns.size(), packed + row * kernel.tile_columns,
+                        depth * kernel.tile_columns);
+      }
     });
     multiply_piece(kernel, dy, packed, grid, columns, panels, nullptr, dx, accumulate);
   });
 }
 
-size_t gemm_nn_workspace_bytes(int64_t, int64_t out, int64_t in) { return Pieces(out, in).bytes(); }
+size_t gemm_nn_workspace_bytes(int64_t, int64_t out, int64_t in) {
+  return Pieces(out, in, kMaxTileColumns).bytes();
+}
 
 void gemm_tn(ConstMatrix dy, ConstMatrix x, int64_t sequence, Matrix dw, Accumulate accumulate,
              std::span<std::byte> workspace) {
@@ -187,38 +203,42 @@ void gemm_tn(ConstMatrix dy, ConstMatrix x, int64_t sequence, Matrix dw, Accumul
   float* packed = floats(workspace, gemm_tn_workspace_bytes(x.rows, dy.columns, x.columns));
   const Kernels& kernel = kernels();
   const Panels grid{x.rows, sequence};
-  Pieces(x.rows, dy.columns).for_each(grid, [&](Range rows, Range panels) {
+  Pieces(x.rows, dy.columns, kMaxTileRows).for_each(grid, [&](Range rows, Range panels) {
     const Parts strips = Parts::of_at_most(rows.size(), kernel.tile_rows);
-    const int64_t start = grid.first(panels.first), width = strips.count * kernel.tile_rows;
-    for_each_row(grid, panels, rows.size(), [&](int64_t panel, int64_t row) {
-      const int64_t k = grid.first(panel);
-      kernel.pack_broadcast(dy.row(k + row) + rows.first, strips,
-                            packed + (k - start) * width + row * kernel.tile_rows,
-                            grid.depth(panel) * kernel.tile_rows);
+    const int64_t start = grid.first(panels.first), depth = grid.first(panels.last) - start;
+    for_each_rows(depth, rows.size(), [&](int64_t first, int64_t last) {
+      kernel.pack_broadcast(dy.row_range(start + first, last - first).column_range(rows.first, rows.size()),
+                            strips, packed + first * kernel.tile_rows, depth * kernel.tile_rows);
     });
     parallel_for((x.columns - 1) / kernel.tile_columns + 1, [&](int64_t task) {
       const int64_t column = task * kernel.tile_columns;
       const int64_t columns = std::min(kernel.tile_columns, x.columns - column);
-      for (int64_t panel = panels.first; panel < panels.last; panel++) {
-        const int64_t k = grid.first(panel);
+      for_each_group(panels, [&](Range group) {
+        const int64_t k = grid.first(group.first);
+        const PanelDepths depths = grid.depths(group);
+        // The next panels of these columns, or the first ones of the next columns.
+        const Range next = group.last < panels.last ? Range{grid.first(group.last), grid.first(panels.last)}
+                                                    : Range{start, start + depth};
+        const int64_t next_column = column + (group.last < panels.last ? 0 : columns);
         kernel.multiply_columns({
-            .strips = packed + (k - start) * width,
-            .strip_stride = grid.depth(panel) * kernel.tile_rows,
+            .panels = depths,
+            .strips = packed + (k - start) * kernel.tile_rows,
+            .strip_stride = depth * kernel.tile_rows,
             .rows = strips,
-            .b = x.row_range(k, grid.depth(panel)).column_range(column, columns),
-            .next_b = panel + 1 < panels.last
-                          ? x.row_range(grid.first(panel + 1), grid.depth(panel + 1)).column_range(column, 0)
-                          : x.row_range(start, column + columns < x.columns ? grid.depth(panels.first) : 0)
-                                .column_range(column + columns, 0),
+            .b = x.row_range(k, depths.total()).column_range(column, columns),
+            .next_b = x.row_range(next.first, next_column < x.columns ? next.size() : 0)
+                          .column_range(next_column, 0),
             .c = dw.row_range(rows.first, rows.size()).column_range(column, columns),
-            .write = write_of(panel, accumulate),
+            .write = write_of(group.first, accumulate),
         });
-      }
+      });
     });
   });
 }
 
-size_t gemm_tn_workspace_bytes(int64_t tokens, int64_t out, int64_t) { return Pieces(tokens, out).bytes(); }
+size_t gemm_tn_workspace_bytes(int64_t tokens, int64_t out, int64_t) {
+  return Pieces(tokens, out, kMaxTileRows).bytes();
+}
 
 void column_sums(ConstMatrix dy, int64_t sequence, float* db, Accumulate accumulate) {
   HEADRACE_CHECK(sequence > 0 && dy.rows % sequence == 0);

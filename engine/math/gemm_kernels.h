@@ -2,10 +2,12 @@
 //
 // A product is cut into register tiles of at most `tile_rows` x `tile_columns` outputs. One operand, the
 // vector operand, is read `tile_columns` floats at a time from strips of [depth][tile_columns]; the other,
-// the broadcast operand, one float at a time. Which is which differs per product, see gemm.cc. All functions
-// work on the calling thread and keep less than 40 KiB on its stack.
+// the broadcast operand, one float at a time. Which is which differs per product, see gemm.cc. A tile may
+// take several panels, one after the other, before it touches the output. All functions work on the calling
+// thread and keep less than 136 KiB on its stack.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "engine/math/views.h"
@@ -16,7 +18,19 @@ namespace headrace::math::gemm {
 inline constexpr int64_t kMaxTileRows = 14;
 inline constexpr int64_t kMaxTileColumns = 32;
 
-// What a tile does with the panel it has computed.
+// Most panels that a tile takes at once.
+inline constexpr int64_t kMaxPanels = 4;
+
+// Consecutive panels of the inner dimension: how many terms each has.
+struct PanelDepths {
+  int64_t count = 0;
+  std::array<int64_t, kMaxPanels> depth = {};
+
+  int64_t total() const { return depth[0] + depth[1] + depth[2] + depth[3]; }
+};
+static_assert(kMaxPanels == 4);
+
+// What a tile does with the first of its panels; the others are always added.
 enum class Write : bool { kStore, kAdd };
 
 // `total` things cut into the least number of nearly equal parts of at most `most`.
@@ -39,12 +53,13 @@ struct RowsTask {
   Write write;
 };
 
-// One panel of c (+)= a^T b, a packed.
+// Some panels of c (+)= a^T b, a packed.
 struct ColumnsTask {
-  const float* strips;   // a's panel in strip 0: [depth][tile_rows]
+  PanelDepths panels;
+  const float* strips;   // a's panels in strip 0: [depth of all panels][tile_rows]
   int64_t strip_stride;  // floats from one strip to the next
   Parts rows;            // how all of a's columns are cut into strips
-  ConstMatrix b;         // [depth, at most tile_columns], depth <= kPanel
+  ConstMatrix b;         // [depth of all panels, at most tile_columns]
   ConstMatrix next_b;    // as next_a
   Matrix c;              // [rows.total, columns of b]
   Write write;
@@ -61,8 +76,8 @@ struct Kernels {
   // strip.
   void (*pack_row)(const WeightView& w, int64_t row, int64_t first_column, int64_t columns, float* strips,
                    int64_t strip_stride);
-  // a[rows.first(s) + j] to strips[s][j].
-  void (*pack_broadcast)(const float* a, Parts rows, float* strips, int64_t strip_stride);
+  // a[k][rows.first(s) + j] to strips[s][k][j].
+  void (*pack_broadcast)(ConstMatrix a, Parts rows, float* strips, int64_t strip_stride);
 
   void (*multiply_rows)(const RowsTask& task);
   void (*multiply_columns)(const ColumnsTask& task);
