@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cerrno>
 #include <limits>
 
@@ -11,6 +12,8 @@
 namespace headrace::storage {
 
 namespace {
+
+std::atomic<bool> all_kept = false;
 
 [[noreturn]] void refuse(uint64_t bytes, int error_number) {
   throw Error(ErrorKind::kRefused,
@@ -39,8 +42,10 @@ AlignedMemory::AlignedMemory(uint64_t bytes) {
 }
 
 AlignedMemory::~AlignedMemory() {
-  if (data_ != nullptr) ::munmap(data_, bytes_);
+  if (data_ != nullptr && !all_kept) ::munmap(data_, bytes_);
 }
+
+void AlignedMemory::keep_all() { all_kept = true; }
 
 AlignedMemory& AlignedMemory::operator=(AlignedMemory&& other) noexcept {
   std::swap(data_, other.data_);

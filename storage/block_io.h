@@ -3,9 +3,10 @@
 //
 // Ownership: the caller owns descriptors and buffers; both must stay valid until the request completes, and a
 // buffer being written must not change. Threads: submit() may be called from any thread; completions are
-// delivered on the back end's own thread, one at a time, and must be short (hand work to others). Failure:
+// delivered on threads of the back end, one at a time, and must be short (hand work to others). Failure:
 // every transfer either moved all of its bytes or completes with an Error that names file, offset, length and
-// the system's words. Short transfers are continued, EAGAIN and EINTR repeated, by the back end.
+// the system's words. Short transfers are continued, EAGAIN and EINTR repeated, by the back end. A request
+// that is never answered is given up after IoOptions::stuck_ms (storage/watchdog.h says what follows).
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,7 @@ enum class IoKind : uint8_t { kRead, kWrite, kSync /* fdatasync; offset, data an
 using FileIndex = uint32_t;
 
 // What a failed request completes with. The errno lets a caller treat a full disk (ENOSPC, EDQUOT) unlike a
-// broken one; it is 0 where no system call failed: a read past the end of a file (kCorrupt).
+// broken one; it is 0 where no system call failed: a read past the end of a file (kCorrupt), no answer.
 class IoError : public Error {
  public:
   IoError(ErrorKind kind, int error_number, std::string what, std::string advice = "")
@@ -40,7 +41,7 @@ class IoError : public Error {
 class IoListener {
  public:
   virtual ~IoListener() = default;
-  // Called once for each request, on the back end's thread. `error` is null when all bytes moved, else an
+  // Called once for each request, on a thread of the back end. `error` is null when all bytes moved, else an
   // IoError. May call submit(); must not throw.
   virtual void io_done(uint64_t tag, std::exception_ptr error) = 0;
 };
@@ -69,7 +70,7 @@ struct IoCounters {
 
 class BlockIo {
  public:
-  virtual ~BlockIo() = default;                        // waits for what is in flight
+  virtual ~BlockIo() = default;  // waits for what is in flight, and for nothing that was given up
   virtual FileIndex add_file(const IoFile& file) = 0;  // at any time, from any thread
   // Tells the back end where buffers will lie, so that it can register them with the kernel where limits
   // allow (which makes it all resident). Called at most once, before the first request.
@@ -91,6 +92,9 @@ struct IoOptions {
   uint64_t transfer_bytes = 1 << 20;  // larger requests are cut into these; a multiple of 4096
   uint32_t max_requests = 65536;      // outstanding requests, all together
   uint32_t threads = 8;               // of the thread back end
+  // Without an answer for so long a transfer is given up, and with it everything that has not begun. Longer
+  // than a driver takes that repeats and resets, whose own error says more; a suspended system does not count.
+  uint32_t stuck_ms = 120000;
 };
 
 // kAuto takes io_uring, and threads where the kernel refuses it (ENOSYS, EPERM, ENOMEM, or operations that it

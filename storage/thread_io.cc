@@ -14,6 +14,7 @@
 #include "storage/io_thread.h"
 #include "storage/transfer.h"
 #include "storage/transfer_queue.h"
+#include "storage/watchdog.h"
 
 namespace headrace::storage {
 
@@ -21,10 +22,13 @@ namespace {
 
 int64_t or_errno(int64_t result) { return result < 0 ? -errno : result; }
 
-class ThreadIo final : public BlockIo {
+class ThreadIo final : public StoppableIo {
  public:
   ThreadIo(const IoOptions& options, TransferCalls calls, std::string description)
-      : calls_(std::move(calls)), description_(std::move(description)), queue_(options) {
+      : calls_(std::move(calls)),
+        description_(std::move(description)),
+        queue_(options),
+        watchdog_(mutex_, queue_, delivery_, std::chrono::milliseconds(options.stuck_ms)) {
     workers_.reserve(options.threads);
     try {
       for (uint32_t i = 0; i < options.threads; ++i) workers_.push_back(start_io_thread([this] { work(); }));
@@ -33,8 +37,6 @@ class ThreadIo final : public BlockIo {
       throw;
     }
   }
-
-  ~ThreadIo() override { stop(); }
 
   ThreadIo(const ThreadIo&) = delete;
   ThreadIo& operator=(const ThreadIo&) = delete;
@@ -50,6 +52,7 @@ class ThreadIo final : public BlockIo {
     {
       const std::lock_guard lock(mutex_);
       queue_.push(requests);
+      if (queue_.gave_up()) watchdog_.fail_new_requests();
     }
     work_waits_.notify_all();
   }
@@ -61,16 +64,22 @@ class ThreadIo final : public BlockIo {
 
   std::string description() const override { return description_; }
 
- private:
-  void stop() {
+  bool stop() override {
     {
-      const std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       stopping_ = true;
+      work_waits_.notify_all();
+      delivery_.wait_until_over(lock, queue_);
+      if (queue_.gave_up()) {
+        for (std::thread& worker : workers_) worker.detach();  // one of them waits for the answer
+        return false;
+      }
     }
-    work_waits_.notify_all();
     for (std::thread& worker : workers_) worker.join();
+    return true;
   }
 
+ private:
   void work() {
     std::unique_lock lock(mutex_);
     for (;;) {
@@ -85,9 +94,10 @@ class ThreadIo final : public BlockIo {
       lock.lock();
       std::optional<IoCompletion> completion = queue_.finish(*transfer, std::move(error));
       if (!completion) continue;
+      delivery_.announce(1);
       lock.unlock();
       work_waits_.notify_one();  // takes the freed place in the drive's depth while this thread delivers
-      deliver(*completion);
+      delivery_.deliver(*completion);
       lock.lock();
     }
   }
@@ -96,6 +106,10 @@ class ThreadIo final : public BlockIo {
     for (;;) {
       TransferVerdict verdict = apply_result(transfer, call(transfer));
       if (verdict.next == TransferNext::kDone) return std::move(verdict.error);
+      {
+        const std::lock_guard lock(mutex_);
+        if (transfer.given_up) return nullptr;  // its buffer is no longer ours
+      }
       if (verdict.next == TransferNext::kAgainLater)
         std::this_thread::sleep_for(std::chrono::microseconds(kBusyPauseMicroseconds));
     }
@@ -118,18 +132,14 @@ class ThreadIo final : public BlockIo {
     return -EINVAL;
   }
 
-  void deliver(IoCompletion& completion) {
-    const std::lock_guard one_at_a_time(delivery_mutex_);
-    completion.listener->io_done(completion.tag, std::move(completion.error));
-  }
-
   const TransferCalls calls_;
   const std::string description_;
   mutable std::mutex mutex_;  // guards queue_ and stopping_
   std::condition_variable work_waits_;
   TransferQueue queue_;
   bool stopping_ = false;
-  std::mutex delivery_mutex_;  // held while a listener runs; never with mutex_
+  Delivery delivery_{mutex_};
+  Watchdog watchdog_;
   std::vector<std::thread> workers_;
 };
 
@@ -158,7 +168,7 @@ TransferCalls system_transfer_calls() {
 
 std::unique_ptr<BlockIo> make_thread_io(const IoOptions& options, TransferCalls calls,
                                         std::string description) {
-  return std::make_unique<ThreadIo>(options, std::move(calls), std::move(description));
+  return own_stoppable(std::make_unique<ThreadIo>(options, std::move(calls), std::move(description)));
 }
 
 std::unique_ptr<BlockIo> make_thread_io(const IoOptions& options) {

@@ -23,11 +23,13 @@ struct Transfer {
   const IoFile* file = nullptr;
   uint64_t offset = 0, bytes = 0;  // the whole transfer
   std::byte* data = nullptr;
-  uint64_t moved = 0;    // bytes; kRead and kWrite go on from here
-  uint32_t repeats = 0;  // busy or interrupted, since the last progress
-  uint32_t stalls = 0;   // less than an aligned unit moved, since the last progress
-  uint32_t request = 0;  // the owner's: which request this is a part of
-  uint32_t drive = 0;    // the owner's
+  uint64_t moved = 0;                        // bytes; kRead and kWrite go on from here
+  uint32_t repeats = 0;                      // busy or interrupted, since the last progress
+  uint32_t stalls = 0;                       // less than an aligned unit moved, since the last progress
+  uint32_t request = 0;                      // the owner's: which request this is a part of
+  uint32_t drive = 0;                        // the owner's
+  uint64_t started_tick = 0;                 // the owner's: when it was handed out
+  bool in_flight = false, given_up = false;  // the owner's
 
   uint64_t next_offset() const { return offset + moved; }
   std::byte* next_data() const { return data + moved; }

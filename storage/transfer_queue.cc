@@ -24,12 +24,22 @@ void check_options(const IoOptions& options) {
   require(options.max_requests >= 1, "no request may be outstanding");
   require(options.threads >= 1 && options.threads <= kMaxThreads,
           fmt::format("{} threads are not between 1 and {}", options.threads, kMaxThreads));
+  require(options.stuck_ms >= 1, "no time for a request to be answered");
+}
+
+std::string describe(const IoRequest& request, const IoFile& file, uint64_t offset, uint64_t bytes) {
+  if (request.kind == IoKind::kSync) return fmt::format("cannot sync {}", file.path);
+  return fmt::format("cannot {} {} bytes at offset {} of {}",
+                     request.kind == IoKind::kRead ? "read" : "write", bytes, offset, file.path);
 }
 
 }  // namespace
 
 TransferQueue::TransferQueue(const IoOptions& options)
-    : depth_(options.depth), transfer_bytes_(options.transfer_bytes), max_requests_(options.max_requests) {
+    : depth_(options.depth),
+      transfer_bytes_(options.transfer_bytes),
+      max_requests_(options.max_requests),
+      stuck_seconds_(options.stuck_ms / 1000.0) {
   check_options(options);
   active_.reserve(max_requests_);  // address space; resident only as far as it is used
 }
@@ -78,6 +88,7 @@ TransferQueue::Line& TransferQueue::line_of(const Active& active) {
 }
 
 Transfer* TransferQueue::next() {
+  if (stuck_) return nullptr;
   for (uint32_t i = 0; i < drives_.size(); ++i) {
     const auto index = static_cast<uint32_t>((drive_turn_ + i) % drives_.size());
     Drive& drive = drives_[index];
@@ -105,6 +116,8 @@ Transfer* TransferQueue::cut_from(uint32_t drive_index, Line& line) {
   transfer.file = &files_[request.file].file;
   transfer.request = request_index;
   transfer.drive = drive_index;
+  transfer.started_tick = tick_;
+  transfer.in_flight = true;
   if (!sync) {
     transfer.offset = request.offset + active.cut_bytes;
     transfer.bytes = std::min(transfer_bytes_, request.bytes - active.cut_bytes);
@@ -121,10 +134,15 @@ Transfer* TransferQueue::cut_from(uint32_t drive_index, Line& line) {
 }
 
 std::optional<IoCompletion> TransferQueue::finish(Transfer& transfer, std::exception_ptr error) {
-  const uint32_t index = transfer.request;
-  Active& active = active_[index];
+  if (transfer.given_up) return std::nullopt;
+  transfer.in_flight = false;
   --drives_[transfer.drive].in_flight;
   free_transfers_.push_back(&transfer);
+  return end_part(active_[transfer.request], transfer.request, std::move(error));
+}
+
+std::optional<IoCompletion> TransferQueue::end_part(Active& active, uint32_t index,
+                                                    std::exception_ptr error) {
   --active.in_flight;
   if (error && !active.error) active.error = std::move(error);
   if (active.error && !active.cut) {
@@ -132,13 +150,60 @@ std::optional<IoCompletion> TransferQueue::finish(Transfer& transfer, std::excep
     line_of(active).first = active.next;
   }
   if (!active.cut || active.in_flight > 0) return std::nullopt;
+  return end(active, index);
+}
 
+IoCompletion TransferQueue::end(Active& active, uint32_t index) {
   if (!active.error) count(active.request);
   IoCompletion completion{active.request.listener, active.request.tag, std::move(active.error)};
   active.next = free_active_;
   free_active_ = index;
   --outstanding_;
   return completion;
+}
+
+std::vector<IoCompletion> TransferQueue::tick() {
+  ++tick_;
+  std::vector<IoCompletion> over;
+  for (Transfer& transfer : transfers_) {
+    // One tick more: it began somewhere within its first.
+    const bool stuck = transfer.in_flight && tick_ - transfer.started_tick > kStuckTicks;
+    if (stuck && !transfer.given_up) give_up(transfer, over);
+  }
+  if (!over.empty() || stuck_) {
+    for (IoCompletion& completion : fail_waiting()) over.push_back(std::move(completion));
+  }
+  return over;
+}
+
+void TransferQueue::give_up(Transfer& transfer, std::vector<IoCompletion>& over) {
+  transfer.given_up = true;
+  Active& active = active_[transfer.request];
+  const std::exception_ptr error = std::make_exception_ptr(IoError(
+      ErrorKind::kFailed, 0,
+      fmt::format("{}: no answer after {} seconds",
+                  describe(active.request, *transfer.file, transfer.offset, transfer.bytes), stuck_seconds_),
+      "The drive, its driver or the file system hangs: look in the kernel's log (dmesg)"));
+  if (!stuck_) stuck_ = error;
+  if (std::optional<IoCompletion> completion = end_part(active, transfer.request, error))
+    over.push_back(std::move(*completion));
+}
+
+std::vector<IoCompletion> TransferQueue::fail_waiting() {
+  std::vector<IoCompletion> over;
+  for (Drive& drive : drives_) {
+    for (Line* const line : {&drive.reads, &drive.writes}) {
+      while (line->first != kNone) {
+        const uint32_t index = line->first;
+        Active& active = active_[index];
+        active.cut = true;
+        line->first = active.next;
+        if (!active.error) active.error = stuck_;
+        if (active.in_flight == 0) over.push_back(end(active, index));
+      }
+    }
+  }
+  return over;
 }
 
 void TransferQueue::count(const IoRequest& request) {

@@ -35,9 +35,19 @@ class TransferQueue {
   // The next transfer to start; it is in flight until finish(). Null: nothing waits, or every drive that has
   // something waiting is at its depth.
   Transfer* next();
-  // The transfer is over. A request's other parts, if any, are given up after an error. Returns the request's
-  // completion when this was its last part in flight.
+  // The transfer is over. A request's other parts, if any, are not begun after an error. Returns the
+  // request's completion when this was its last part in flight. Nothing for a transfer that was given up: it
+  // is too late.
   std::optional<IoCompletion> finish(Transfer& transfer, std::exception_ptr error);
+
+  // Time, as the owner's watchdog counts it: a transfer that was in flight for kStuckTicks full ticks is
+  // given up. Its request, and every one that has not begun, is over with an error; those in flight get their
+  // time. The transfer itself is never handed out again, as the system may still use its buffer.
+  static constexpr uint32_t kStuckTicks = 8;
+  std::vector<IoCompletion> tick();
+  // After one was given up: the completions of all requests that wait, to be delivered as errors.
+  std::vector<IoCompletion> fail_waiting();
+  bool gave_up() const { return stuck_ != nullptr; }
 
   bool empty() const { return outstanding_ == 0; }
   const IoCounters& counters() const { return counters_; }
@@ -71,6 +81,9 @@ class TransferQueue {
   Line& line_of(const Active& active);
   Transfer* cut_from(uint32_t drive_index, Line& line);
   void count(const IoRequest& request);
+  std::optional<IoCompletion> end_part(Active& active, uint32_t index, std::exception_ptr error);
+  IoCompletion end(Active& active, uint32_t index);
+  void give_up(Transfer& transfer, std::vector<IoCompletion>& over);
 
   const uint32_t depth_;
   const uint64_t transfer_bytes_;
@@ -84,6 +97,9 @@ class TransferQueue {
   std::deque<Transfer> transfers_;  // depth of them a drive
   std::vector<Transfer*> free_transfers_;
   IoCounters counters_;
+  const double stuck_seconds_;
+  uint64_t tick_ = 0;
+  std::exception_ptr stuck_;  // why nothing is begun any more
 };
 
 }  // namespace headrace::storage

@@ -23,6 +23,7 @@
 #include "storage/text.h"
 #include "storage/transfer.h"
 #include "storage/transfer_queue.h"
+#include "storage/watchdog.h"
 
 namespace headrace::storage {
 
@@ -47,7 +48,7 @@ std::string memlock_reason(int error_number, uint64_t bytes) {
                      format_size(limit.rlim_cur));
 }
 
-class UringIo final : public BlockIo {
+class UringIo final : public StoppableIo {
  public:
   explicit UringIo(const IoOptions& options);
   ~UringIo() override;
@@ -59,6 +60,7 @@ class UringIo final : public BlockIo {
   void submit(std::span<const IoRequest> requests) override;
   IoCounters counters() const override;
   std::string description() const override;
+  bool stop() override;
 
  private:
   void check_operations();
@@ -86,6 +88,8 @@ class UringIo final : public BlockIo {
   bool sleeping_ = false;  // the I/O thread looks at the queue again only after a completion or a wake-up
   bool stopping_ = false;
   std::string description_ = "io_uring";
+  Delivery delivery_{mutex_};
+  std::optional<Watchdog> watchdog_;
   std::thread thread_;
 };
 
@@ -98,8 +102,10 @@ UringIo::UringIo(const IoOptions& options) : queue_(options) {
     check_operations();
     wake_descriptor_ = ::eventfd(0, EFD_CLOEXEC);
     if (wake_descriptor_ < 0) refuse(errno, "cannot make an eventfd: " + system_text(errno));
+    watchdog_.emplace(mutex_, queue_, delivery_, std::chrono::milliseconds(options.stuck_ms));
   } catch (...) {
     io_uring_queue_exit(&ring_);
+    if (wake_descriptor_ >= 0) ::close(wake_descriptor_);
     throw;
   }
 }
@@ -114,13 +120,24 @@ void UringIo::check_operations() {
   if (!all) refuse(EOPNOTSUPP, "io_uring refused: this kernel lacks operations (Linux 5.6 has them)");
 }
 
-UringIo::~UringIo() {
+// Closes the ring only where nothing refers to it any more: the kernel writes to the buffer of a request that
+// it answers late, and to the ring.
+bool UringIo::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     stopping_ = true;
+    wake();
+    delivery_.wait_until_over(lock, queue_);
+    if (queue_.gave_up()) {
+      thread_.detach();
+      return false;
+    }
   }
-  wake();
   if (thread_.joinable()) thread_.join();
+  return true;
+}
+
+UringIo::~UringIo() {
   io_uring_queue_exit(&ring_);
   ::close(wake_descriptor_);
 }
@@ -157,6 +174,7 @@ void UringIo::submit(std::span<const IoRequest> requests) {
     const std::lock_guard lock(mutex_);
     if (!thread_.joinable()) thread_ = start_io_thread([this] { run(); });
     queue_.push(requests);
+    if (queue_.gave_up()) watchdog_->fail_new_requests();
     asleep = std::exchange(sleeping_, false);
   }
   if (asleep) wake();
@@ -190,9 +208,10 @@ void UringIo::run() {
 
 // False when it is time to stop.
 bool UringIo::start_transfers() {
-  for (Transfer* const transfer : deferred_) prepare(*transfer);
-  deferred_.clear();
   const std::lock_guard lock(mutex_);
+  for (Transfer* const transfer : deferred_)
+    if (!transfer->given_up) prepare(*transfer);
+  deferred_.clear();
   if (stopping_ && queue_.empty()) return false;
   while (in_flight_ < entries_ - 1) {
     Transfer* const transfer = queue_.next();
@@ -232,17 +251,19 @@ void UringIo::reap() {
 
 void UringIo::completed(Transfer& transfer, int64_t result) {
   TransferVerdict verdict = apply_result(transfer, result);
-  if (verdict.next == TransferNext::kAgain) return prepare(transfer);
-  if (verdict.next == TransferNext::kAgainLater) return deferred_.push_back(&transfer);
   std::optional<IoCompletion> completion;
   {
     const std::lock_guard lock(mutex_);
+    if (!transfer.given_up && verdict.next == TransferNext::kAgain) return prepare(transfer);
+    if (!transfer.given_up && verdict.next == TransferNext::kAgainLater)
+      return deferred_.push_back(&transfer);
     completion = queue_.finish(transfer, std::move(verdict.error));
-    sleeping_ =
-        false;  // the queue is looked at after the completions; a listener that submits need not wake us
+    if (completion) delivery_.announce(1);
+    // The queue is looked at after the completions; a listener that submits need not wake us.
+    sleeping_ = false;
   }
   --in_flight_;
-  if (completion) completion->listener->io_done(completion->tag, std::move(completion->error));
+  if (completion) delivery_.deliver(*completion);
 }
 
 io_uring_sqe* UringIo::next_entry() {
@@ -304,7 +325,7 @@ void UringIo::prepare_wake() {
 }  // namespace
 
 std::unique_ptr<BlockIo> make_uring_io(const IoOptions& options) {
-  return std::make_unique<UringIo>(options);
+  return own_stoppable(std::make_unique<UringIo>(options));
 }
 
 }  // namespace headrace::storage
