@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include <fmt/format.h>
 #include <oneapi/tbb/parallel_for.h>
 
 #include "storage/checksum.h"
@@ -129,11 +130,15 @@ void Streamer::verify_entry(EntryId id) {
     return;
   }
   const std::span<const std::byte> data(entry.address, entry.bytes);
-  if (storage::first_mismatch(spill_identity(id), data, entry.spill_checksums) ==
-      entry.spill_checksums.size())
-    return;
-  throw Error(ErrorKind::kCorrupt, "spilled memory of this run came back changed from the drive",
-              "nothing that was committed is affected; check the drive, then run the same command again");
+  const size_t chunk = storage::first_mismatch(spill_identity(id), data, entry.spill_checksums);
+  if (chunk == entry.spill_checksums.size()) return;
+  const uint64_t at = chunk * storage::kChecksumChunk;
+  throw Error(
+      ErrorKind::kCorrupt,
+      fmt::format("the spill file in {}: the {} bytes at offset {} are not what was written",
+                  parts_.store.shard_paths()[entry.spill.file],
+                  std::min<uint64_t>(storage::kChecksumChunk, data.size() - at), entry.spill.offset + at),
+      "nothing that was committed is affected; check the drive, then run the same command again");
 }
 
 void Streamer::complete(OpIndex op, BlockId block) {
@@ -281,6 +286,7 @@ void Streamer::begin_placement(PlacementId id, const Placement& placement,
     request.kind = storage::IoKind::kRead;
     request.file = parts_.spill_files[placement.spill.file];
     request.offset = placement.spill.offset;
+    entry.spill = placement.spill;
     request.data = entry.address;
     request.bytes = placement.bytes;
   }

@@ -73,6 +73,7 @@ class Streamer : private storage::IoListener {
     Check check = Check::kDone;
     Source source = Source::kCreated;
     uint64_t bytes = 0;
+    SpillExtent spill;                      // where its spilled copy was read
     std::vector<uint64_t> spill_checksums;  // of its spilled copy, by chunk
   };
   // What acquire() needs to know of an operation of the program under way.

@@ -34,7 +34,7 @@ class SimpleStore final : public storage::Store {
   const std::string& cursor_json() const override { return empty_; }
   const std::vector<std::string>& notes() const override { return notes_; }
   uint64_t step() const override { return 0; }
-  std::vector<std::string> shard_paths() const override { return {"."}; }
+  std::vector<std::string> shard_paths() const override { return {"first", "second"}; }  // of spill files
   std::span<const storage::FileIndex> shard_files() const override { return {&file_, 1}; }
   uint32_t shard_of(storage::BlockId) const override { return 0; }
   storage::IoRequest read_request(storage::BlockId block, storage::PlaneRange range,
