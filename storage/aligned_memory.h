@@ -1,7 +1,8 @@
 // Anonymous memory for blocks: zeroed, aligned for direct I/O and huge pages, and not resident before it is
 // touched (a first touch may make 2 MiB resident).
 //
-// Ownership: unmapped by the destructor, unless keep_all() was called. Failure: Error (kRefused) where the system gives no address space.
+// Ownership: unmapped by the destructor, unless keep_all() was called. Failure: Error (kRefused) where the
+// system gives no address space.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +23,9 @@ class AlignedMemory {
       : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   AlignedMemory& operator=(AlignedMemory&& other) noexcept;
 
-  // From now on nothing is unmapped in this process: a request was given up (IoOptions::stuck_ms) whose buffer
-  // the kernel may still use. A fact of the process as a whole, so that no owner of a buffer can miss it.
+  // From now on nothing is unmapped in this process: a request was given up (IoOptions::stuck_ms) whose
+  // buffer the kernel may still use. A fact of the process as a whole, so that no owner of a buffer can miss
+  // it.
   static void keep_all();
 
   std::byte* data() const { return data_; }

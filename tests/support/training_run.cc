@@ -96,6 +96,7 @@ train::Preflight plan_run(train::Model& model, const TrainingOptions& options, c
 std::unique_ptr<storage::BlockIo> make_io(const TrainingOptions& options) {
   storage::IoOptions io;
   io.backend = options.io;
+  io.stuck_ms = options.stuck_ms;
   return storage::make_block_io(io);
 }
 
@@ -185,7 +186,14 @@ void run_items(train::Session& session, const TrainingOptions& options, std::spa
   const auto next = [&](const train::WorkItem& item) -> std::optional<train::WorkItem> {
     return item.step < batches.size() ? std::optional(item_of(item.step + 1)) : std::nullopt;
   };
-  session.run(item_of(1), next, [&](const train::WorkItem& item, const train::StepReport& report) {
+  const auto report_committed = [&] {
+    for (const train::StepReport& report : session.take_committed())
+      if (options.committed) options.committed(report);
+  };
+  const uint64_t first = session.store().step() + 1;
+  if (first > batches.size()) return;
+  session.run(item_of(first), next, [&](const train::WorkItem& item, const train::StepReport& report) {
+    report_committed();
     result.predicted_read_bytes += report.read_bytes;
     result.predicted_written_bytes += report.written_bytes;
     if (item.kind == train::WorkItem::Kind::kFinish) return true;
@@ -193,6 +201,7 @@ void run_items(train::Session& session, const TrainingOptions& options, std::spa
     result.steps.push_back(report);
     return true;
   });
+  report_committed();
 }
 
 }  // namespace
@@ -201,12 +210,13 @@ TrainingResult run_training(train::Model& model, const TrainingOptions& options,
                             std::span<const TokenBatch> batches) {
   return with_threads(options.threads, [&] {
     const TemporaryDirectory directory;
-    const std::string run_dir = directory / "run";
+    const std::string run_dir = options.run_dir.empty() ? directory / "run" : options.run_dir;
     const Layout layout = train::make_layout(model, options.run);
     model.bind(layout);
     TrainingResult result;
-    result.preflight = plan_run(model, options, layout, batches);
-    create(model, options, layout, run_dir);
+    result.preflight =
+        options.preflight != nullptr ? *options.preflight : plan_run(model, options, layout, batches);
+    if (!storage::Store::exists(run_dir)) create(model, options, layout, run_dir);
 
     train::SessionOptions session_options = session_of(options);
     session_options.run_dir = run_dir;

@@ -38,6 +38,11 @@ struct TrainingOptions {
   uint32_t shards = 1;
   // Puts something between the session and the drive.
   std::function<std::unique_ptr<storage::BlockIo>(storage::BlockIo&)> wrap_io;
+  // Where the run is, to be created or resumed there; empty: a new one that is gone afterwards.
+  std::string run_dir = {};
+  const train::Preflight* preflight = nullptr;  // of an earlier run with the same options
+  uint32_t stuck_ms = storage::IoOptions().stuck_ms;
+  std::function<void(const train::StepReport&)> committed = {};  // called for each step once it is
 };
 
 struct TrainedTensor {
@@ -54,7 +59,7 @@ struct TrainingResult {
   std::map<std::string, TrainedTensor> tensors;  // committed at the end, by the name of the part
 };
 
-// One step for each batch.
+// One step for each batch; a resumed run has behind it those of the first ones.
 TrainingResult run_training(train::Model& model, const TrainingOptions& options,
                             std::span<const train::TokenBatch> batches);
 
