@@ -114,7 +114,7 @@ uint64_t mean_of(const train::Rehearsal& rehearsal, uint64_t train::StepReport::
 
 std::string a_minute(double seconds) {
   const double steps = 60 / seconds;
-  return steps >= 100 ? fmt::format("{:.0f} steps a minute", steps) : fmt::format("{}", steps);
+  return fmt::format(fmt::runtime(steps >= 100 ? "{:.0f} steps a minute" : "{:.3g} steps a minute"), steps);
 }
 
 std::string text_of(const train::Rehearsal& r, const TrainRequest& request) {
@@ -144,7 +144,7 @@ std::string text_of(const train::Rehearsal& r, const TrainRequest& request) {
            fmt::format("{:.3g} s: {}FLOP at {}FLOP/s (the products alone, measured now)", r.compute_seconds,
                        format_count(r.preflight.flops), format_count(r.flops_per_second)));
   const double seconds = train::expected_step_seconds(r.compute_seconds, times.median);
-  text += line("both", fmt::format("about {}, {} tokens a second", a_minute(seconds),
+  text += line("both", fmt::format("{} at most, {} tokens a second", a_minute(seconds),
                                    format_count(double(r.tokens) / seconds)));
   text += line("bottleneck",
                times.median > r.compute_seconds ? "the disk" : "computing; the disk is hidden behind it");

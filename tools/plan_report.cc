@@ -71,7 +71,7 @@ std::string rates_text(const TrainingPlan& plan) {
                              decimal_bytes(profile.read.bytes_per_second),
                              decimal_bytes(profile.write.bytes_per_second),
                              !profile.mix ? ""
-                                          : fmt::format(", together {} and {}/s",
+                                          : fmt::format(", together {}/s and {}/s",
                                                         decimal_bytes(profile.mix->read_bytes_per_second),
                                                         decimal_bytes(profile.mix->written_bytes_per_second)),
                              profile.date));
@@ -115,7 +115,7 @@ std::string time_text(const TrainingPlan& plan) {
   text += rates_text(plan);
   if (!plan.seconds) return text;
   text += line("moving", seconds_text(*plan.disk_seconds) + " a step");
-  text += line("a step", fmt::format("about {}, {} tokens a second", seconds_text(*plan.seconds),
+  text += line("a step", fmt::format("at least {}: {} tokens a second at most", seconds_text(*plan.seconds),
                                      format_count(double(plan.tokens) / *plan.seconds)));
   text += line("bottleneck", bottleneck_text(plan));
   return text + line("hiding the disk", plan.hiding_tokens ? fmt::format("takes {} tokens a step ({} now)",

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -90,8 +91,15 @@ TEST_F(DriveProfileTest, OfAnotherFileSystemDoesNotCount) {
 }
 
 TEST_F(DriveProfileTest, IsNotLookedForBeyondTheFileSystem) {
-  // /proc's parent is the root directory, of another file system: none of it is looked at.
-  EXPECT_FALSE(find_drive_profile("/proc/self").profile);
+  write_drive_profile(directory_.path(), profile_of(directory_.path()));
+  const std::string other = directory_ / "other";
+  fs::create_directory(other);
+  ASSERT_TRUE(find_drive_profile(other).profile);
+  if (::mount("tmpfs", other.c_str(), "tmpfs", 0, "size=1m") != 0) GTEST_SKIP() << "mounting is refused here";
+  const FoundProfile found = find_drive_profile(other);
+  ::umount(other.c_str());
+  EXPECT_FALSE(found.profile);
+  EXPECT_EQ(found.warning, "");
 }
 
 TEST_F(DriveProfileTest, ThatIsDamagedIsIgnoredWithOneLine) {

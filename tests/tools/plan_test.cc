@@ -164,13 +164,30 @@ TEST_F(PlanTest, NamesTheBottleneckAndWhatHidesTheDisk) {
 }
 
 TEST_F(PlanTest, SaysHowManyStepsADriveEndures) {
-  fs::create_directory(tool_.path("a"));
   const std::vector<std::string> options{"--memory", "34MiB", "--endurance", "1TB", "--steps", "100"};
   const json planned = plan_model(options);
   const double written = planned["step"]["written_bytes"];
   EXPECT_EQ(planned["endurance"]["bytes"], 1000000000000);
   EXPECT_EQ(planned["endurance"]["steps"], uint64_t(1e12 / written));
   EXPECT_THAT(text_plan(options).out, HasSubstr("1.0 TB a drive allow "));
+}
+
+TEST_F(PlanTest, SpreadsTheLoadOverDrives) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root mounts file systems";
+  for (const char* name : {"a", "b"}) fs::create_directory(tool_.path(name));
+  if (::mount("tmpfs", tool_.path("b").c_str(), "tmpfs", 0, "size=64m") != 0)
+    GTEST_SKIP() << "mounting is refused here";
+  const json planned =
+      plan_model({"run", "--memory", "34MiB", "--shard-dir", "a", "--shard-dir", "b", "--endurance", "1TB"});
+  ::umount(tool_.path("b").c_str());
+  ASSERT_EQ(planned["drives"].size(), 2u);
+  uint64_t needed = 0;
+  for (const json& drive : planned["drives"]) {
+    EXPECT_EQ(drive["share"], 0.5);
+    needed += drive["needed_bytes"].get<uint64_t>();
+  }
+  EXPECT_GT(needed, 2 * planned["state_bytes"].get<uint64_t>());
+  EXPECT_EQ(planned["endurance"]["steps"], uint64_t(2e12 / planned["step"]["written_bytes"].get<double>()));
 }
 
 TEST_F(PlanTest, KnowsAnExistingRunEvenWhileItTrainsAndWithoutItsText) {
