@@ -115,6 +115,14 @@ std::vector<std::string> new_shard_directories(const std::string& run_dir, const
   return directories;
 }
 
+void require_shard_directories(const std::vector<std::string>& shard_dirs) {
+  for (const std::string& directory : shard_dirs) {
+    if (file_exists(directory)) continue;
+    throw Error(ErrorKind::kUsage, fmt::format("there is no directory {} for a shard", directory),
+                "Make it first (is its drive mounted?)");
+  }
+}
+
 std::string path_in_run(const std::string& run_dir, const std::string& path) {
   const std::string run = canonical(run_dir) + "/", absolute = canonical(path);
   return absolute.starts_with(run) ? absolute.substr(run.size()) : absolute;

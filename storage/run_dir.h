@@ -20,6 +20,8 @@ std::string metrics_path(const std::string& run_dir);           // RUN/metrics.j
 // RUN/shards/000; or DIR/<run id>-000 for the shard directories that were given.
 std::vector<std::string> new_shard_directories(const std::string& run_dir, const std::string& run_id,
                                                const std::vector<std::string>& shard_dirs);
+// Throws Error (kUsage) where one does not exist.
+void require_shard_directories(const std::vector<std::string>& shard_dirs);
 std::string shard_directory_name(const std::string& run_id, uint32_t shard);  // "<run id>-000"
 
 // The path of `path` within RUN where it lies inside, else absolute; and back.

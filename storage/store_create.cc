@@ -247,12 +247,7 @@ void Store::create(const StoreConfig& config, BlockIo& io, const BlockFiller& fi
   remove_unfinished(config.run_dir);
   require_empty(config.run_dir);
   try {
-    for (const std::string& directory : config.shard_dirs) {
-      if (!file_exists(directory)) {
-        throw Error(ErrorKind::kUsage, fmt::format("there is no directory {} for a shard", directory),
-                    "Make it first (is its drive mounted?)");
-      }
-    }
+    require_shard_directories(config.shard_dirs);
     require_space(space_needed(config));
     CatalogContent content;
     content.run_id = new_run_id();

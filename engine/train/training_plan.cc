@@ -8,6 +8,7 @@
 #include "engine/train/session_io.h"
 #include "storage/error.h"
 #include "storage/run_description.h"
+#include "storage/run_dir.h"
 #include "storage/space.h"
 
 namespace headrace::train {
@@ -90,6 +91,7 @@ void add_space(std::vector<PlannedDrive>& drives, const storage::SpaceNeeded& sp
 
 std::vector<PlannedDrive> plan_drives(const TrainInput& input, const storage::Layout& layout, bool exists,
                                       uint64_t spill_bytes) {
+  if (!exists) storage::require_shard_directories(input.session.shard_dirs);
   const std::vector<std::string> places = shard_places(input.session);
   std::vector<PlannedDrive> drives = drives_of(places);
   if (!exists) {

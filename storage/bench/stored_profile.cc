@@ -16,8 +16,9 @@ constexpr double kLeastSeconds = 1, kLeastSweepSeconds = 0.2;
 constexpr double kNoise = 0.05;
 constexpr double kOrdinaryBytesInFlight = 16 << 20;
 
-bool says_something(const Record& record, const std::string& directory) {
+bool says_something(const Record& record, const std::string& directory, bool direct_there) {
   if (record.directories != std::vector{directory}) return false;
+  if (direct_there && !record.direct) return false;  // training would not go through the page cache
   if (!record.from_cache.empty() || record.engine == Engine::kLmdb || record.jobs != 1) return false;
   if (record.group == "sweep")
     return record.block_bytes >= kLeastBlockBytes && record.result.seconds >= kLeastSweepSeconds;
@@ -58,9 +59,12 @@ std::optional<storage::DriveProfile> profile_of(const Report& report, const std:
   std::vector<MeasuredRate> read_rates, write_rates;
   storage::DriveProfile profile = storage::describe_place(directory);
   bool from_cache = false;
+  const bool direct_there =
+      std::any_of(report.directories.begin(), report.directories.end(),
+                  [&](const DirectoryFacts& facts) { return facts.path == directory && facts.direct; });
   for (const Record& record : report.records) {
     from_cache = from_cache || !record.from_cache.empty();
-    if (!says_something(record, directory)) continue;
+    if (!says_something(record, directory, direct_there)) continue;
     profile.io = record.engine_description;
     profile.direct = record.direct;
     if (reads(record.rw) != writes(record.rw)) {

@@ -238,6 +238,7 @@ TEST_F(PlanTest, SaysWhatIsWrongWithItsInput) {
            {{"plan", "--model", "gpt2", "--endurence", "600TB"}, "did you mean --endurance?"},
            {{"plan", "--model", "gpt2", "--data", "none"}, "No such file or directory"},
            {{"plan", "--model", "gpt2", "--micro-batch", "9"}, "--micro-batch 9 is above --batch 4"},
+           {{"plan", "--model", "gpt2", "--shard-dir", "none"}, "there is no directory none for a shard"},
            {{"plan", "a", "b"}, "unexpected argument"},
            {{"train", "run", "--model", "gpt2", "--endurance", "1TB"}, "unknown option --endurance"}}) {
     const ProcessResult result = tool_.run(arguments);

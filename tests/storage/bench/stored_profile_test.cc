@@ -35,6 +35,9 @@ class StoredProfileTest : public ::testing::Test {
   std::optional<storage::DriveProfile> stored(std::vector<Record> records) {
     Report report;
     report.records = std::move(records);
+    report.directories.push_back({});
+    report.directories.back().path = directory_.path();
+    report.directories.back().direct = true;
     why_not_.clear();
     return profile_of(report, directory_.path(), why_not_);
   }
@@ -89,6 +92,9 @@ TEST_F(StoredProfileTest, IsNotMadeOfWhatSaysNothingOfTheDrive) {
   Record other = record(ReadWrite::kWrite, 1000 * kMiB);
   other.directories = {directory_.path(), "/elsewhere"};
   EXPECT_FALSE(stored({read, other}));
+  Record buffered = record(ReadWrite::kWrite, 1000 * kMiB);
+  buffered.direct = false;
+  EXPECT_FALSE(stored({read, buffered}));
   Record lmdb = record(ReadWrite::kWrite, 1000 * kMiB);
   lmdb.engine = Engine::kLmdb;
   EXPECT_FALSE(stored({read, lmdb}));
