@@ -36,6 +36,8 @@ CommandSpec plan_spec() {
       "train; needs neither RUN nor text.";
   spec.positional_help = "the directory of the run, which may exist";
   spec.positional_optional = true;
+  for (CommandOption& option : spec.options)
+    if (option.name == "json") option.help = "one JSON object";
   spec.options.push_back({"endurance", "SIZE", "what each drive may be written in its life, as rated: 600TB",
                           false, false, "Options of plan"});
   spec.footer = "\nExit status: 0 the training fits, 2 usage, 3 too little memory or disk space.";

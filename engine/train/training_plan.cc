@@ -103,6 +103,7 @@ std::vector<PlannedDrive> plan_drives(const TrainInput& input, const storage::La
     for (const storage::SpaceNeeded& space : storage::Store::space_needed(config)) add_space(drives, space);
   }
   std::vector<storage::SpaceWanted> spilled;
+  spilled.reserve(places.size());
   for (const std::string& place : places) spilled.push_back({place, spill_bytes / places.size()});
   for (const storage::SpaceNeeded& space : storage::space_by_file_system(spilled)) add_space(drives, space);
   return drives;
