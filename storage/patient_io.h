@@ -1,9 +1,10 @@
-// Block I/O for which a full disk is a pause: wraps a back end, and holds back each write that met one (ENOSPC,
-// EDQUOT), its buffer untouched, until there is room. Whoever waits for the write waits that much longer.
+// Block I/O for which a full disk is a pause: wraps a back end, and holds back each write that met one
+// (ENOSPC, EDQUOT), its buffer untouched, until there is room. Whoever waits for the write waits that much
+// longer.
 //
-// Ownership: refers to the wrapped back end and the waiter, which must outlive it. Threads: as BlockIo; the waiter
-// is asked on a thread of PatientIo's own. Failure: where the waiter gives up, the writes held back complete with
-// what it threw.
+// Ownership: refers to the wrapped back end and the waiter, which must outlive it. Threads: as BlockIo; the
+// waiter is asked on a thread of PatientIo's own. Failure: where the waiter gives up, the writes held back
+// complete with what it threw.
 #pragma once
 
 #include <condition_variable>

@@ -54,7 +54,8 @@ std::string old_checkpoints(const std::string& run_dir, const std::string& direc
        entry.increment(error))
     if (entry->path().filename().string().starts_with("step-")) found.push_back(entry->path());
   std::sort(found.begin(), found.end());
-  if (found.size() < 2 || storage::device_of(found.front().string()) != storage::device_of(directory)) return "";
+  if (found.size() < 2 || storage::device_of(found.front().string()) != storage::device_of(directory))
+    return "";
   found.pop_back();
   uint64_t bytes = 0;
   for (const fs::path& checkpoint : found) bytes += bytes_below(checkpoint);
@@ -76,9 +77,10 @@ std::string SpaceWait::describe(const storage::SpaceError& error) const {
 void SpaceWait::wait(const storage::SpaceError& error) {
   std::unique_lock lock(mutex_);
   if (!options_.waits) {
-    throw Error(started_ ? ErrorKind::kFailed : ErrorKind::kRefused, describe(error),
-                "free space there, then give the same command again: it goes on from the committed step; with "
-                "--wait-for-space it waits");
+    throw Error(
+        started_ ? ErrorKind::kFailed : ErrorKind::kRefused, describe(error),
+        "free space there, then give the same command again: it goes on from the committed step; with "
+        "--wait-for-space it waits");
   }
   if (!announced_ && stop_ == 0 && !ended_) {
     announced_ = true;

@@ -1,5 +1,6 @@
-// A full disk during training: a pause where somebody can make room, else the end of the session, with nothing
-// that was committed lost either way. Says how many bytes are missing where, and which old checkpoints could go.
+// A full disk during training: a pause where somebody can make room, else the end of the session, with
+// nothing that was committed lost either way. Says how many bytes are missing where, and which old
+// checkpoints could go.
 //
 // Threads: any; the listener is called by one at a time (SerialListener).
 #pragma once
@@ -63,7 +64,8 @@ class SpaceWait final : public storage::SpaceWaiter {
 };
 
 // Checkpoints below RUN/checkpoints that could be deleted to make room in `directory`, all but the newest:
-// "checkpoints/step-000100 and 2 more in RUN, 36.0 MiB in all"; empty where there are none on that file system.
+// "checkpoints/step-000100 and 2 more in RUN, 36.0 MiB in all"; empty where there are none on that file
+// system.
 std::string old_checkpoints(const std::string& run_dir, const std::string& directory);
 
 }  // namespace headrace::train

@@ -21,10 +21,10 @@ SmallDisk::SmallDisk(const std::string& directory, DiskKind kind, uint64_t bytes
       why_not_ = "cannot mount a tmpfs: " + system_text(errno);
     return;
   }
-  const std::string command =
-      fmt::format("PATH=/usr/sbin:/sbin:$PATH; truncate -s {0} {1}.img && mkfs.ext4 -q -m 0 -F {1}.img && "
-                  "mount -o loop {1}.img {1}",
-                  bytes, directory);
+  const std::string command = fmt::format(
+      "PATH=/usr/sbin:/sbin:$PATH; truncate -s {0} {1}.img && mkfs.ext4 -q -m 0 -F {1}.img && "
+      "mount -o loop {1}.img {1}",
+      bytes, directory);
   if (std::system(command.c_str()) != 0) why_not_ = "cannot mount an ext4 file system from a file";
 }
 

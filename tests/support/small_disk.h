@@ -10,8 +10,8 @@ enum class DiskKind { kTmpfs, kExt4 };
 
 class SmallDisk {
  public:
-  // Mounts at `directory`, which must exist; ext4 keeps its bytes in "<directory>.img". why_not() says what was
-  // wrong where it cannot.
+  // Mounts at `directory`, which must exist; ext4 keeps its bytes in "<directory>.img". why_not() says what
+  // was wrong where it cannot.
   SmallDisk(const std::string& directory, DiskKind kind, uint64_t bytes);
   ~SmallDisk();  // unmounts
   SmallDisk(const SmallDisk&) = delete;

@@ -13,8 +13,8 @@
 namespace headrace {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::DiskKind;
+using ::testing::HasSubstr;
 using testing::Process;
 using testing::ProcessResult;
 using testing::SmallDisk;
@@ -65,8 +65,9 @@ TEST_P(FullDisk, IsAPauseWhereSomebodyWaits) {
   disk_->empty();
   const ProcessResult result = process.finish();
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.err, ::testing::ContainsRegex("too little space in disk/run.*: [0-9]+ bytes more are needed for .*, "
-                                                   "[0-9]+ are free; step [0-9]+ is committed; waiting"));
+  EXPECT_THAT(result.err,
+              ::testing::ContainsRegex("too little space in disk/run.*: [0-9]+ bytes more are needed for .*, "
+                                       "[0-9]+ are free; step [0-9]+ is committed; waiting"));
   EXPECT_THAT(result.err, HasSubstr("there is room again: going on"));
   expect_the_same_end();
 }
@@ -104,14 +105,15 @@ TEST_P(FullDisk, CanBeGivenUpWaitingFor) {
   expect_the_same_end();
 }
 
-// The blocks' space was reserved when the run was made: a full disk does not keep them from being written, not
-// even where nothing was written before. Nothing else grows until the commit.
+// The blocks' space was reserved when the run was made: a full disk does not keep them from being written,
+// not even where nothing was written before. Nothing else grows until the commit.
 TEST_P(FullDisk, TakesTheBlocksOfAllSteps) {
   std::vector<std::string> rare = options_;
   rare.insert(rare.end(), {"--commit-every", "1000"});
   ASSERT_EQ(tool_.train("disk/run", 1, rare).exit_status, 0);
-  Process process(HEADRACE_BINARY, {.arguments = tool_.train_arguments("disk/run", kSteps, {"--memory", "64MiB"}),
-                                    .directory = tool_.directory()});
+  Process process(HEADRACE_BINARY,
+                  {.arguments = tool_.train_arguments("disk/run", kSteps, {"--memory", "64MiB"}),
+                   .directory = tool_.directory()});
   ASSERT_TRUE(process.wait_for_text("resuming", kPatience));
   disk_->fill();
   const ProcessResult result = process.finish();

@@ -42,7 +42,8 @@ TEST_F(SpaceWaitTest, AnnouncesAWaitOnceAndItsEnd) {
     if (++tries < 3) throw too_little();
   });
   ASSERT_EQ(lines_.lines.size(), 2u);
-  EXPECT_NE(lines_.lines[0].find("4096 bytes more are needed for lines"), std::string::npos) << lines_.lines[0];
+  EXPECT_NE(lines_.lines[0].find("4096 bytes more are needed for lines"), std::string::npos)
+      << lines_.lines[0];
   EXPECT_EQ(lines_.lines[1], "there is room again: going on");
 }
 
