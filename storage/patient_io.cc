@@ -11,14 +11,16 @@
 namespace headrace::storage {
 namespace {
 
-bool disk_is_full(const std::exception_ptr& error) {
-  if (!error) return false;
+// ENOSPC or EDQUOT; 0: the disk is not full.
+int full_disk(const std::exception_ptr& error) {
+  if (!error) return 0;
   try {
     std::rethrow_exception(error);
   } catch (const IoError& io_error) {
-    return io_error.error_number() == ENOSPC || io_error.error_number() == EDQUOT;
+    const int number = io_error.error_number();
+    return number == ENOSPC || number == EDQUOT ? number : 0;
   } catch (...) {
-    return false;
+    return 0;
   }
 }
 
@@ -79,15 +81,16 @@ void PatientIo::submit(std::span<const IoRequest> requests) {
 
 void PatientIo::io_done(uint64_t tag, std::exception_ptr error) {
   const auto index = static_cast<uint32_t>(tag);
-  const bool full = disk_is_full(error);
+  const int full = full_disk(error);
   bool over = false;
   {
     const std::lock_guard lock(mutex_);
     if (writes_[index].retried) {
       retries_--;
-      over = !full && retries_ == 0 && held_.empty();
+      over = full == 0 && retries_ == 0 && held_.empty();
     }
-    if (full) {
+    if (full != 0) {
+      error_number_ = full;
       held_.push_back(index);
       changed_.notify_all();
       return;
@@ -114,7 +117,7 @@ SpaceError PatientIo::what_is_needed() const {
   for (const uint32_t index : held_) bytes += writes_[index].request.bytes;
   const std::string& path = paths_[writes_[held_.front()].request.file];
   return SpaceError(std::filesystem::path(path).parent_path().string(), bytes,
-                    fmt::format("blocks to be written to {}", path));
+                    fmt::format("blocks to be written to {}", path), error_number_);
 }
 
 // All that is held back, once what was tried before has come back.

@@ -51,6 +51,7 @@ class PatientIo final : public BlockIo, private IoListener {
   std::vector<uint32_t> free_;      // of them
   std::vector<uint32_t> held_;      // writes that wait for room
   uint32_t retries_ = 0;            // in flight
+  int error_number_ = 0;            // that the newest of `held_` met
   bool stopping_ = false;
   std::thread thread_;  // last: it uses all of the above
 };

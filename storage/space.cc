@@ -31,10 +31,11 @@ uint64_t free_bytes(const std::string& place) {
 
 }  // namespace
 
-SpaceError::SpaceError(const std::string& directory, uint64_t needed_bytes, const std::string& what)
+SpaceError::SpaceError(const std::string& directory, uint64_t needed_bytes, const std::string& what,
+                       int error_number)
     : Error(ErrorKind::kRefused,
-            fmt::format("too little space in {}: {} bytes more are needed for {}, {} are free", directory,
-                        needed_bytes, what, free_bytes(existing(directory))),
+            fmt::format("too little space in {}: {}; {} bytes more are needed for {}, {} are free", directory,
+                        system_text(error_number), needed_bytes, what, free_bytes(existing(directory))),
             "Free space there"),
       directory_(directory),
       needed_bytes_(needed_bytes) {}
@@ -48,7 +49,7 @@ bool reserve_space(const File& file, uint64_t bytes, const std::string& what) {
     const bool known = ::fstat(file.descriptor(), &status) == 0;
     const uint64_t held = known ? static_cast<uint64_t>(status.st_blocks) * 512 : 0;
     throw SpaceError(std::filesystem::path(file.path()).parent_path().string(),
-                     bytes > held ? bytes - held : bytes, what);
+                     bytes > held ? bytes - held : bytes, what, error.error_number());
   }
 }
 

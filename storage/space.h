@@ -16,8 +16,8 @@ namespace headrace::storage {
 // again when there is more.
 class SpaceError : public Error {
  public:
-  // So many bytes more are needed in `directory` for `what`.
-  SpaceError(const std::string& directory, uint64_t needed_bytes, const std::string& what);
+  // So many bytes more are needed in `directory` for `what`. `error_number`: ENOSPC or EDQUOT.
+  SpaceError(const std::string& directory, uint64_t needed_bytes, const std::string& what, int error_number);
   const std::string& directory() const { return directory_; }
   uint64_t needed_bytes() const { return needed_bytes_; }
 

@@ -1,5 +1,5 @@
-// A flipped bit anywhere in a run's shards and catalog is found before anything is done with it, or lies where
-// nothing is: then all that is read is the same, and the training goes on to the same end.
+// A flipped bit anywhere in a run's shards and catalog is found before anything is done with it, or lies
+// where nothing is: then all that is read is the same, and the training goes on to the same end.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -73,7 +73,8 @@ class BitFlips : public ::testing::Test {
         const uint64_t offset = content.places[block.block].offsets[slot];
         const uint64_t bytes = content.layout.block(block.block).payload_bytes;
         payloads[offset] = bytes;
-        regions_.push_back({slot == block.slot ? "payload" : "payload of the unused slot", shard, offset, bytes});
+        regions_.push_back(
+            {slot == block.slot ? "payload" : "payload of the unused slot", shard, offset, bytes});
       }
     uint64_t at = kMetaBytes;
     regions_.push_back({"meta pages of the shard", shard, 0, kMetaBytes});
@@ -83,7 +84,8 @@ class BitFlips : public ::testing::Test {
       at = offset + bytes;
     }
     regions_.push_back({"meta pages of the catalog", catalog, 0, kMetaBytes});
-    regions_.push_back({"pages of the catalog", catalog, kMetaBytes, fs::file_size(run_ + catalog) - kMetaBytes});
+    regions_.push_back(
+        {"pages of the catalog", catalog, kMetaBytes, fs::file_size(run_ + catalog) - kMetaBytes});
   }
 
   static void flip(const std::string& path, uint64_t offset, int bit) {
@@ -137,15 +139,15 @@ class BitFlips : public ::testing::Test {
   }
 
   const ToolRun tool_{HEADRACE_BINARY, kConfig, 2000};
-  const std::vector<std::string> options_{"--seq",      "16",       "--batch",          "2",
-                                          "--schedule", "constant", "--schedule-steps", "6",
-                                          "--memory",   "64MiB"};
+  const std::vector<std::string> options_{
+      "--seq", "16", "--batch", "2", "--schedule", "constant", "--schedule-steps", "6", "--memory", "64MiB"};
   std::string run_, expected_, further_digest_;
   std::vector<Region> regions_;
   std::map<std::string, Outcomes> outcomes_;
 };
 
-// HEADRACE_BIT_FLIPS says how many, HEADRACE_SEED which. A third goes to payloads, the rest to all else evenly.
+// HEADRACE_BIT_FLIPS says how many, HEADRACE_SEED which. A third goes to payloads, the rest to all else
+// evenly.
 TEST_F(BitFlips, AreFoundOrWithoutEffect) {
   const char* wanted = std::getenv("HEADRACE_BIT_FLIPS");
   const char* given = std::getenv("HEADRACE_SEED");

@@ -1,5 +1,5 @@
-// A run that dies at every kill point goes on from the last committed step or a later one, and ends as if nobody
-// had killed it.
+// A run that dies at every kill point goes on from the last committed step or a later one, and ends as if
+// nobody had killed it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -72,8 +72,8 @@ class KillPoints : public ::testing::Test {
   }
 
   const ToolRun tool_{HEADRACE_BINARY, kConfig, 2000};
-  const std::vector<std::string> options_{"--seq", "16", "--batch", "2", "--schedule", "constant",
-                                          "--memory", "64MiB", "--io", "threads"};
+  const std::vector<std::string> options_{"--seq",    "16",       "--batch", "2",    "--schedule",
+                                          "constant", "--memory", "64MiB",   "--io", "threads"};
   std::string digest_;
   std::vector<std::string> metrics_;
   std::map<std::string, uint64_t> counts_;

@@ -1,6 +1,6 @@
-// The moments at which a training can die that matter: each call that changes what is on disk, named by its file and
-// what it does, "catalog/data.mdb: write the meta page"; before it, after it, and with half of a write made. The
-// list is that of docs/recovery.md.
+// The moments at which a training can die that matter: each call that changes what is on disk, named by its
+// file and what it does, "catalog/data.mdb: write the meta page"; before it, after it, and with half of a
+// write made. The list is that of docs/recovery.md.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
-// What a drive may hold after the power went at some moment of a recording: everything that was flushed before, and
-// of what was written since any part, in any order, torn at sectors or pages.
+// What a drive may hold after the power went at some moment of a recording: everything that was flushed
+// before, and of what was written since any part, in any order, torn at sectors or pages.
 //
-// Files are whole in memory. Directory entries are taken as durable at once: a recording begins when all files are
-// there.
+// Files are whole in memory. Directory entries are taken as durable at once: a recording begins when all
+// files are there.
 #pragma once
 
 #include <cstdint>
@@ -39,11 +39,12 @@ class PowerLoss {
   };
   void begin(size_t index);
   void end(const RecordedEvent& event);
-  void apply(FileContent& file, const RecordedEvent& write, uint64_t grain_bytes, std::mt19937_64* random) const;
+  void apply(FileContent& file, const RecordedEvent& write, uint64_t grain_bytes,
+             std::mt19937_64* random) const;
 
   std::vector<RecordedEvent> events_;
-  std::map<std::string, FileContent> files_;  // flushed
-  std::vector<Pending> pending_;              // writes and cuts, in the order of their beginning
+  std::map<std::string, FileContent> files_;           // flushed
+  std::vector<Pending> pending_;                       // writes and cuts, in the order of their beginning
   std::map<uint64_t, std::vector<uint64_t>> covered_;  // by the event that began a sync: what it flushes
   size_t next_ = 0;
   uint64_t acknowledged_ = 0;

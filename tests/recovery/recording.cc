@@ -39,7 +39,9 @@ void Recorder::before(const SystemCall& call) {
                        call.data.size()};
   std::vector<std::byte> all(sizeof head);
   std::memcpy(all.data(), &head, sizeof head);
-  const auto add = [&](std::span<const std::byte> bytes) { all.insert(all.end(), bytes.begin(), bytes.end()); };
+  const auto add = [&](std::span<const std::byte> bytes) {
+    all.insert(all.end(), bytes.begin(), bytes.end());
+  };
   add(std::as_bytes(std::span(call.path)));
   add(std::as_bytes(std::span(call.target)));
   add(call.data);

@@ -1,6 +1,6 @@
-// A recording of all that a program writes and syncs below a directory, in the one order in which the calls began and
-// ended. What was written before a call began is known to be older than the call; what calls overlap in time is not
-// ordered.
+// A recording of all that a program writes and syncs below a directory, in the one order in which the calls
+// began and ended. What was written before a call began is known to be older than the call; what calls
+// overlap in time is not ordered.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
-// The C library's calls that change files, seen before and after they happen: pwrite, write, writev, fdatasync,
-// fsync, msync, ftruncate, open, rename, unlink, mkdir and rmdir of a program that links this are these, for LMDB
-// and the standard library too. Calls on files below one directory are shown to a watcher; all are passed on.
+// The C library's calls that change files, seen before and after they happen: pwrite, write, writev,
+// fdatasync, fsync, msync, ftruncate, open, rename, unlink, mkdir and rmdir of a program that links this are
+// these, for LMDB and the standard library too. Calls on files below one directory are shown to a watcher;
+// all are passed on.
 //
 // Block I/O is seen where it uses threads (--io threads), since io_uring makes no such calls.
 #pragma once

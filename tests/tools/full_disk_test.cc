@@ -66,7 +66,7 @@ TEST_P(FullDisk, IsAPauseWhereSomebodyWaits) {
   const ProcessResult result = process.finish();
   EXPECT_EQ(result.exit_status, 0) << result.err;
   EXPECT_THAT(result.err,
-              ::testing::ContainsRegex("too little space in disk/run.*: [0-9]+ bytes more are needed for .*, "
+              ::testing::ContainsRegex("too little space in disk/run.*; [0-9]+ bytes more are needed for .*, "
                                        "[0-9]+ are free; step [0-9]+ is committed; waiting"));
   EXPECT_THAT(result.err, HasSubstr("there is room again: going on"));
   expect_the_same_end();

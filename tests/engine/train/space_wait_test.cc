@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <vector>
 
@@ -24,7 +25,7 @@ class Lines final : public TrainListener {
 
 class SpaceWaitTest : public ::testing::Test {
  protected:
-  SpaceError too_little() const { return {directory_.path(), 4096, "lines"}; }
+  SpaceError too_little() const { return {directory_.path(), 4096, "lines", ENOSPC}; }
   void make_checkpoint(const std::string& name, size_t bytes) {
     std::filesystem::create_directories(directory_ / ("checkpoints/" + name));
     testing::write_file(directory_ / ("checkpoints/" + name + "/pack"), std::string(bytes, 'x'));
