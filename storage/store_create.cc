@@ -124,6 +124,7 @@ class Fill {
   void work() {
     const size_t buffers = largest_ > kLargePayload ? 1 : 2;
     std::array<BufferGate, 2> gates;
+    std::array<uint64_t, 2> dirty_bytes{};  // of each buffer, from its beginning; the rest is zero
     AlignedMemory memory;
     try {
       memory = AlignedMemory(buffers * largest_);
@@ -132,7 +133,8 @@ class Fill {
         if (block >= content_.layout.blocks().size()) break;
         BufferGate& gate = gates[turn % buffers];
         gate.wait();
-        fill_block(static_cast<BlockId>(block), memory.span().subspan(turn % buffers * largest_), gate);
+        fill_block(static_cast<BlockId>(block), memory.span().subspan(turn % buffers * largest_), gate,
+                   dirty_bytes[turn % buffers]);
       }
       for (BufferGate& gate : gates) gate.wait();
     } catch (...) {
@@ -141,12 +143,13 @@ class Fill {
     for (BufferGate& gate : gates) gate.wait_quietly();  // before their memory goes
   }
 
-  void fill_block(BlockId id, std::span<std::byte> buffer, BufferGate& gate) {
+  void fill_block(BlockId id, std::span<std::byte> buffer, BufferGate& gate, uint64_t& dirty_bytes) {
     const BlockLayout& block = content_.layout.block(id);
     const std::span<std::byte> payload = buffer.first(block.payload_bytes);
-    std::memset(payload.data(), 0, payload.size());
+    std::memset(buffer.data(), 0, dirty_bytes);
     const uint32_t planes = filler_(block, payload);
     HEADRACE_CHECK(planes <= block.planes.size(), "a filler that filled planes that are not there");
+    dirty_bytes = planes == 0 ? 0 : block.planes[planes - 1].offset + block.planes[planes - 1].padded_bytes;
     const PlaneRange all{0, static_cast<uint32_t>(block.planes.size())};
     for (uint32_t i = 0; i < block.chunks; i++) {
       const ChunkSpan chunk = chunk_in_range(block, all, i);

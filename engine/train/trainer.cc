@@ -10,13 +10,11 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include "engine/math/gemm.h"
-#include "engine/math/kernels.h"
+#include "engine/train/initial_content.h"
 #include "engine/train/run_options.h"
 #include "engine/train/session.h"
 #include "engine/train/session_io.h"
-#include "engine/train/space_wait.h"
 #include "storage/error.h"
-#include "storage/patient_io.h"
 #include "storage/text.h"
 
 namespace headrace::train {
@@ -41,23 +39,19 @@ auto with_threads(uint32_t threads, const Body& body) {
   return arena.execute(body);
 }
 
-// Opens the run for work, or refuses. A full disk is the waiter's affair, if there is one.
+// Opens the run for work, or refuses.
 class Opened {
  public:
-  Opened(const TrainInput& input, const Preflight& plan, TrainListener& listener,
-         storage::SpaceWaiter* waiter = nullptr)
+  Opened(const TrainInput& input, const Preflight& plan, TrainListener& listener)
       : io_(open_session_io(input.session)) {
     for (const std::string& warning : io_.tuned.warnings) listener.narrate(warning);
-    if (waiter != nullptr) patient_io_.emplace(*io_.io, *waiter);
-    storage::BlockIo& io = patient_io_ ? static_cast<storage::BlockIo&>(*patient_io_) : *io_.io;
-    std::unique_ptr<storage::Store> store;
-    storage::with_space(
-        waiter, [&] { store = storage::Store::open(input.session.run_dir, input.session.shard_dirs, io); });
+    std::unique_ptr<storage::Store> store =
+        storage::Store::open(input.session.run_dir, input.session.shard_dirs, *io_.io);
     if (store->model_json() != input.model_json)
       throw Error(ErrorKind::kUsage, "the run in " + input.session.run_dir + " is of another model",
                   "give the run's own --model, or another directory for a new run");
-    session_.emplace(Session::Parts{
-        .input = input, .io = io, .store = std::move(store), .preflight = plan, .space = waiter});
+    session_.emplace(
+        Session::Parts{.input = input, .io = *io_.io, .store = std::move(store), .preflight = plan});
     listener.narrate("disk access: " + io_.description());
   }
   Session& session() { return *session_; }
@@ -65,13 +59,7 @@ class Opened {
 
  private:
   SessionIo io_;
-  std::optional<storage::PatientIo> patient_io_;
   std::optional<Session> session_;
-};
-
-struct EndOfWaiting {
-  SpaceWait& space;
-  ~EndOfWaiting() { space.end(); }
 };
 
 TextData open_data(const TrainInput& input, const std::string& path, uint64_t batch) {
@@ -97,14 +85,7 @@ void create_run(const TrainInput& input, const storage::Layout& layout, TrainLis
                                     .layout = layout,
                                     .model_json = input.model_json,
                                     .cursor_json = cursor_json({.step = 0})};
-  const auto fill = [&](const storage::BlockLayout& block, std::span<std::byte> payload) -> uint32_t {
-    std::vector<float> values(block.elements);
-    input.model.initialise(block.tensor, block.first_row, input.run.seed, values);
-    math::split_planes(values.data(), int64_t(values.size()),
-                       reinterpret_cast<uint16_t*>(payload.data() + block.planes[0].offset),
-                       reinterpret_cast<uint16_t*>(payload.data() + block.planes[1].offset));
-    return 2;
-  };
+  const storage::BlockFiller fill = initial_content(input.model, input.run.seed);
   const std::unique_ptr<storage::BlockIo> io = open_session_io(input.session).io;
   storage::Store::create(config, *io, fill, thread_count(input.session), [&](uint64_t done, uint64_t total) {
     listener.working("creating the run", total == 0 ? 1 : double(done) / double(total));
@@ -128,15 +109,11 @@ class TrainLoop {
 
   void run() {
     const uint64_t first = session_.store().step() + 1;
-    try {
-      if (first <= input_.session.steps)
-        session_.run(
-            train_item(first), [this](const WorkItem& item) { return next(item); },
-            [this](const WorkItem& item, const StepReport& report) { return done(item, report); });
-      session_.wait_for_commit();
-    } catch (const StoppedWhileWaiting& stopped) {
-      listener_.narrate(stopped.what());
-    }
+    if (first <= input_.session.steps)
+      session_.run(
+          train_item(first), [this](const WorkItem& item) { return next(item); },
+          [this](const WorkItem& item, const StepReport& report) { return done(item, report); });
+    session_.wait_for_commit();
     report_committed();
   }
 
@@ -261,9 +238,8 @@ storage::Layout make_layout(const Model& model, const RunOptions& run) {
   return storage::Layout(std::move(tensors));
 }
 
-TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::atomic<int>& stop) {
+TrainSummary train(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop) {
   return with_threads(thread_count(input.session), [&] {
-    SerialListener listener(watcher);
     const TextData data = open_data(input, input.run.data, input.run.batch);
     TokenBatch sample;
     data.fetch(0, sample);
@@ -271,11 +247,7 @@ TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::a
     const Preflight plan = plan_work(input, layout, sample, true, listener);
     if (!storage::Store::exists(input.session.run_dir)) create_run(input, layout, listener);
 
-    SpaceWait space({.waits = input.session.wait_for_space, .run_dir = input.session.run_dir}, listener,
-                    stop);
-    Opened opened(input, plan, listener, &space);
-    const EndOfWaiting end{space};  // before `opened` goes, which waits for its threads
-    space.watch(opened.session().store());
+    Opened opened(input, plan, listener);
     TrainSummary summary;
     summary.run_dir = input.session.run_dir;
     summary.model = input.run.model;

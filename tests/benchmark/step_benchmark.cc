@@ -16,7 +16,7 @@
 #include <memory>
 #include <string>
 
-#include "engine/math/kernels.h"
+#include "engine/train/initial_content.h"
 #include "engine/train/session.h"
 #include "models/gpt2.h"
 
@@ -79,22 +79,12 @@ class Variant {
 
   void create(const storage::Layout& layout) {
     const auto io = storage::make_block_io({});
-    storage::Store::create(
-        {.run_dir = input_.session.run_dir,
-         .shard_dirs = {},
-         .layout = layout,
-         .model_json = "{}",
-         .cursor_json = "{}"},
-        *io,
-        [&](const storage::BlockLayout& block, std::span<std::byte> payload) -> uint32_t {
-          std::vector<float> values(block.elements);
-          model_->initialise(block.tensor, block.first_row, input_.run.seed, values);
-          math::split_planes(values.data(), int64_t(values.size()),
-                             reinterpret_cast<uint16_t*>(payload.data() + block.planes[0].offset),
-                             reinterpret_cast<uint16_t*>(payload.data() + block.planes[1].offset));
-          return 2;
-        },
-        2, [](uint64_t, uint64_t) {});
+    storage::Store::create({.run_dir = input_.session.run_dir,
+                            .shard_dirs = {},
+                            .layout = layout,
+                            .model_json = "{}",
+                            .cursor_json = "{}"},
+                           *io, initial_content(*model_, input_.run.seed), 2, [](uint64_t, uint64_t) {});
   }
 
   std::unique_ptr<Model> model_;

@@ -56,6 +56,24 @@ TEST(FillNormal, HasTheSameBitsForAnyThreadsAndTarget) {
   });
 }
 
+// Box and Muller's formula, written down plainly.
+TEST(FillNormal, HasTheBitsOfItsFormula) {
+  constexpr uint64_t kSeed = 0x123456789abcdef0, kStream = 0xfedcba9876543210,
+                     kFirst = (uint64_t{1} << 34) - 99;
+  std::vector<float> values(20001);
+  fill_normal(kSeed, kStream, kFirst, std::ssize(values), 0.25F, 0.02F, values.data());
+  for (size_t i = 0; i < values.size(); i++) {
+    const uint64_t index = kFirst + i, pair = index / 2 * 2;
+    const double uniform = (static_cast<double>(random_bits(kSeed, kStream, pair)) + 1) / 4294967296.0;
+    const double radius = std::sqrt(-2 * exact_log(uniform));
+    const SineCosine angle = exact_sine_cosine(random_bits(kSeed, kStream, pair + 1));
+    const double normal = radius * (index % 2 == 0 ? angle.cosine : angle.sine);
+    const auto expected =
+        static_cast<float>(static_cast<double>(0.25F) + static_cast<double>(0.02F) * normal);
+    ASSERT_EQ(values[i], expected) << i;
+  }
+}
+
 TEST(FillNormal, HasTheMomentsOfANormal) {
   constexpr int64_t kCount = 1 << 20;
   std::vector<float> values(kCount);
