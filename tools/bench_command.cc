@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <cerrno>
+#include <fstream>
+
 #include "storage/bench/bench.h"
 #include "storage/bench/stored_profile.h"
 #include "storage/error.h"
@@ -24,6 +27,17 @@ void require_memory(const bench::BenchOptions& options) {
       fmt::format("the requests in flight take {} of buffers, more than half of the {} available ({})",
                   format_size(needed), format_size(available.bytes), available.limited_by),
       "Give less of --bs, --iodepth or --numjobs");
+}
+
+void write_page(const std::string& path, const std::string& page) {
+  errno = 0;
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << page;
+  file.close();
+  if (file) return;
+  throw Error(ErrorKind::kFailed,
+              fmt::format("cannot write {}: {}", path, system_text(errno == 0 ? EIO : errno)),
+              "Free space there, or name another file");
 }
 
 // For training and planning. That it cannot be stored spoils no measurement.
@@ -58,6 +72,10 @@ void run_bench(const std::vector<std::string>& arguments) {
   listener.working = [&](const std::string& phase, double fraction) { progress.working(phase, fraction); };
   const bench::Report report = bench::run_bench(request.options, listener, stop);
   progress.clear();
+  if (!request.html_path.empty()) {
+    write_page(request.html_path, bench_html(report));
+    progress.narrate(fmt::format("{} shows it with plots", request.html_path));
+  }
   print_result(request.json ? bench_json(report) : bench_text(report));
   if (report.stopped) throw Error(ErrorKind::kFailed, "stopped before all was measured");
   if (request.store_profile) store_profiles(report, progress);

@@ -1,8 +1,10 @@
 #include "tools/bench_options.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -21,6 +23,7 @@ using bench::ReadWrite;
 
 constexpr uint64_t kAlignment = 4096;
 constexpr uint64_t kMostBlockBytes = uint64_t{1} << 30;
+constexpr uint64_t kMostSizeBytes = uint64_t{1} << 50;
 constexpr uint64_t kMostDepth = 4096;
 constexpr uint64_t kMostJobs = 64;
 constexpr double kMostSeconds = 30 * 24 * 3600;
@@ -160,7 +163,7 @@ std::vector<Option> file_options() {
       {{"size", "SIZE", "of a file; without --runtime a job covers it once [1GiB, less where little is free]",
         false, false, "What is done"},
        [](BenchRequest& r, const std::string& t) {
-         return set_bytes(t, uint64_t{1} << 60, r.options.size_bytes);
+         return set_bytes(t, kMostSizeBytes, r.options.size_bytes);
        }},
       {{"runtime", "TIME", "of a job: it ends then, or when the size is covered [4s, without --size]", false,
         false, "What is done"},
@@ -209,6 +212,12 @@ std::vector<Option> way_options() {
        [](BenchRequest& r, const std::string&) {
          r.json = true;
          return std::string{};
+       }},
+      {{"html", "FILE", "a report with plots, one file that opens without a network", false, false,
+        "What is said"},
+       [](BenchRequest& r, const std::string& t) {
+         r.html_path = t;
+         return t.empty() ? std::string("is empty") : std::string{};
        }},
       {{"quiet", "", "no progress", false, false, "What is said"},
        [](BenchRequest& r, const std::string&) {
@@ -275,9 +284,24 @@ void check_measures(const BenchRequest& request) {
   }
 }
 
+// Before anything is measured for it.
+void check_html_path(const std::string& path) {
+  if (path.empty()) return;
+  std::error_code ignored;
+  const std::filesystem::path directory = std::filesystem::absolute(path, ignored).parent_path();
+  const bool writable = ::access(directory.c_str(), W_OK | X_OK) == 0;
+  const std::string why = !writable                                      ? system_text(errno)
+                          : std::filesystem::is_directory(path, ignored) ? system_text(EISDIR)
+                                                                         : "";
+  if (why.empty()) return;
+  throw Error(ErrorKind::kUsage, fmt::format("--html: cannot write {}: {}", path, why),
+              "Name a file in a directory in which you may make files");
+}
+
 void check_together(const BenchRequest& request) {
   const BenchOptions& o = request.options;
   check_measures(request);
+  check_html_path(request.html_path);
   if (o.time_based && o.runtime_seconds == 0) {
     contradiction("--time_based was given without --runtime", "Say how long with --runtime");
   }

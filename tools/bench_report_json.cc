@@ -136,6 +136,7 @@ ordered_json directory_json(const bench::DirectoryFacts& d, const std::vector<be
 std::string bench_json(const bench::Report& report) {
   ordered_json json;
   json["headrace bench"] = 1;  // version of this format
+  json["timestamp"] = report.unix_seconds;
   json["stopped"] = report.stopped;
   json["system"] = {{"kernel", report.system.kernel},
                     {"processor", report.system.processor},

@@ -7,6 +7,7 @@ packages=(
   g++ cmake ninja-build pkg-config
   libtbb-dev liburing-dev liblmdb-dev libxxhash-dev libhwy-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev
+  libjs-chart.js
   libgtest-dev libgmock-dev
   bible-kjv bible-kjv-text
 )

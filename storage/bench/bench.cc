@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 #include <utility>
 
@@ -18,6 +19,7 @@ namespace {
 
 constexpr uint64_t kChosenSizeBytes = uint64_t{1} << 30;
 constexpr uint64_t kChosenSustainedBytes = uint64_t{16} << 30;
+constexpr double kChosenStandardSeconds = 48;  // of all standard jobs together, at most
 constexpr double kChosenSeconds = 4, kChosenSustainedSeconds = 60, kChosenSweepSeconds = 0.4;
 constexpr double kExpectedBytesPerSecond = 1e9;  // for the progress of what has no time of its own
 
@@ -38,6 +40,9 @@ class Bench {
       : options_(options), listener_(listener), stop_(stop), memory_(options.seed) {}
 
   Report run() {
+    report_.unix_seconds =
+        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+            .count();
     look();
     choose();
     require_space();
@@ -110,7 +115,7 @@ class Bench {
       note_size();
     }
     if (size_chosen && time_chosen) {
-      options_.runtime_seconds = kChosenSeconds;
+      options_.runtime_seconds = chosen_seconds();
       options_.time_based = true;
     }
     if (time_chosen) note_time();
@@ -118,6 +123,13 @@ class Bench {
     if (distinct.size() < drives_.size()) {
       note("some of the directories are on one file system: striping over them gains nothing");
     }
+  }
+
+  // So that what is done by default is done within a minute, however many directories there are.
+  double chosen_seconds() const {
+    const size_t places = options_.directories.size() + (options_.directories.size() > 1 ? 1 : 0);
+    return std::min(kChosenSeconds,
+                    kChosenStandardSeconds / static_cast<double>(places * options_.rw.size()));
   }
 
   void note_size() {
@@ -133,7 +145,7 @@ class Bench {
     const bool jobs =
         has(options_.measures, Measure::kStandard) || has(options_.measures, Measure::kBackends);
     if (jobs && options_.runtime_seconds > 0)
-      times.push_back(fmt::format("{:.0f} seconds a job", kChosenSeconds));
+      times.push_back(fmt::format("{:.3g} seconds a job", options_.runtime_seconds));
     if (has(options_.measures, Measure::kSweep)) {
       times.push_back(fmt::format("{} seconds a point of the sweep", kChosenSweepSeconds));
     }

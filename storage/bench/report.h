@@ -32,6 +32,7 @@ struct Record {
 };
 
 struct Report {
+  int64_t unix_seconds = 0;  // when it began
   SystemFacts system;
   std::vector<DirectoryFacts> directories;
   std::vector<std::vector<Finding>> findings;  // of each directory

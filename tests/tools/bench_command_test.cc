@@ -132,6 +132,40 @@ TEST_F(BenchCommand, MeasuresEveryPattern) {
   expect_nothing_left();
 }
 
+TEST_F(BenchCommand, WritesAPageThatNeedsNothingElse) {
+  // A path that would end the script element if it were let to.
+  const std::string place = "a<!--</script><b>&'\"@TEXT@";
+  std::filesystem::create_directories(directory_ / place);
+  const ProcessResult result =
+      bench({place, "--pattern", "all", "--size", "8m", "--runtime", "0.01", "--html", "page.html"});
+  ASSERT_EQ(result.exit_status, 0) << result.err;
+  const std::string page = testing::read_file(directory_ / "page.html");
+  for (const char* reference :
+       {"src=", "href=", "<link", "@import", "url(", "fetch(", "XMLHttpRequest", "import("}) {
+    EXPECT_EQ(page.find(reference), std::string::npos) << reference;
+  }
+  // Nothing but the notices of the plots' library names a place in the network.
+  for (size_t at = page.find("://"); at != std::string::npos; at = page.find("://", at + 1)) {
+    EXPECT_THAT(page.substr(at, 30),
+                ::testing::AnyOf(StartsWith("://www.chartjs.org"), StartsWith("://github.com/kurkle/color")));
+  }
+  const std::string opening = "<script id=\"report\" type=\"application/json\">";
+  const size_t begin = page.find(opening);
+  ASSERT_NE(begin, std::string::npos);
+  const size_t end = page.find("</script>", begin);
+  const auto json = nlohmann::json::parse(page.substr(begin + opening.size(), end - begin - opening.size()));
+  EXPECT_EQ(json["directories"][0]["path"], place);
+  EXPECT_EQ(json["jobs"].size(), 4u + 7u + 48u + 1u);
+  EXPECT_EQ(page.find("<b>"), std::string::npos);
+  EXPECT_THAT(page, HasSubstr("a&lt;!--&lt;/script&gt;&lt;b&gt;&amp;"));
+  for (const auto& [path, why] : std::vector<std::pair<std::string, std::string>>{
+           {"none/page.html", "No such file"}, {"one", "Is a directory"}}) {
+    const ProcessResult refused = bench({"one", "--size", "8m", "--html", path});
+    EXPECT_EQ(refused.exit_status, 2);
+    EXPECT_THAT(refused.err, HasSubstr("--html: cannot write " + path + ": " + why));
+  }
+}
+
 TEST_F(BenchCommand, ExitsWithTwoAndSaysWhatWouldDo) {
   for (const auto& [arguments, text] : std::vector<std::pair<std::vector<std::string>, std::string>>{
            {{}, "no DIR was named"},
