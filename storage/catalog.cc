@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::string_view kFormat = "headrace catalog 1";
 constexpr std::string_view kFormatName = "headrace catalog ";
-constexpr uint64_t kReservedCopies = 4;  // of the catalog's first size, kept free for its commits
+// Kept free for commits: copies of the catalog's first size, and what a small one needs.
+constexpr uint64_t kReservedCopies = 4, kReservedBytes = uint64_t{1} << 20;
 
 // Values that are not text, as they lie on disk (little-endian).
 struct PlaceOnDisk {
@@ -208,10 +209,20 @@ void Catalog::create(const std::string& directory, const CatalogContent& content
     put_blocks(batch, content.blocks);
   });
   const File file = File::open(env.path(), OpenMode::kReadWrite);
-  file.reserve(file.size() * kReservedCopies);
+  file.reserve(file.size() * kReservedCopies + kReservedBytes);
 }
 
 CatalogContent Catalog::load() const { return Loader(env_).content(); }
+
+// The most that LMDB writes: leaf pages may end up half full, a value longer than half a page takes pages of
+// its own, and some pages are those of branches and of the list of free pages.
+void Catalog::reserve(const StepRecord& step, std::span<const BlockRecord> blocks) const {
+  constexpr uint64_t kPage = 4096, kEntry = 64, kOtherPages = 64;
+  const auto most = [](uint64_t bytes) { return 2 * (bytes + kEntry) + (bytes > kPage / 3 ? kPage : 0); };
+  uint64_t bytes = kOtherPages * kPage + most(step.cursor_json.size()) + most(step.metrics_text.size());
+  for (const BlockRecord& block : blocks) bytes += most(sizeof(BlockOnDisk) + block.checksums.size_bytes());
+  env_.reserve(bytes + bytes / 256);
+}
 
 void Catalog::commit(const StepRecord& step, std::span<const BlockRecord> blocks) {
   env_.commit([&](CatalogEnv::Batch& batch) {

@@ -68,6 +68,8 @@ class Catalog {
 
   Catalog(const std::string& directory, CatalogAccess access) : env_(directory, access) {}
   CatalogContent load() const;
+  // Makes room for commit(); SpaceError where there is none.
+  void reserve(const StepRecord& step, std::span<const BlockRecord> blocks) const;
   void commit(const StepRecord& step, std::span<const BlockRecord> blocks);
   // The shards have moved; `step` is the committed one again.
   void move_shards(const HomeRecord& home, std::span<const ShardRecord> shards, const StepRecord& step);

@@ -11,13 +11,16 @@
 #include "storage/error.h"
 #include "storage/file.h"
 #include "storage/lmdb_check.h"
+#include "storage/run_dir.h"
+#include "storage/space.h"
 
 namespace headrace::storage {
 namespace {
 
 constexpr size_t kTrailerBytes = 16;  // transaction, checksum
 constexpr size_t kMinMapBytes = size_t{64} << 20;
-constexpr int kLiveTries = 20;  // of a check beside a live writer
+constexpr uint64_t kLockBytes = 8192;  // of LMDB's lock file with its 126 readers
+constexpr int kLiveTries = 20;         // of a check beside a live writer
 
 uint64_t value_checksum(std::string_view key, std::span<const std::byte> value, uint64_t transaction) {
   const uint64_t of_key = checksum_bytes(std::as_bytes(std::span(key)), transaction);
@@ -87,6 +90,13 @@ LmdbFile check(const std::string& path, CatalogAccess access) {
   }
 }
 
+// LMDB maps its lock file, so a page for which the disk has no room would end the process with a signal.
+void reserve_lock(const std::string& directory) {
+  const std::string path = directory + "/lock.mdb";
+  const File file = File::open(path, file_exists(path) ? OpenMode::kReadWrite : OpenMode::kCreate);
+  reserve_space(file, kLockBytes, "the catalog's lock file");
+}
+
 }  // namespace
 
 struct CatalogEnv::State {
@@ -94,6 +104,7 @@ struct CatalogEnv::State {
   std::unique_ptr<MDB_env, EnvCloser> env;
   size_t map_bytes = kMinMapBytes;
   std::vector<std::byte> scratch;
+  File data;  // for reserving; not of kRead
 
   [[noreturn]] void fail(const char* what, int error) const {
     throw Error(ErrorKind::kFailed, fmt::format("cannot {} {}: {}", what, path, mdb_strerror(error)));
@@ -112,17 +123,23 @@ CatalogEnv::CatalogEnv(const std::string& directory, CatalogAccess access)
     const LmdbFile file = check(state.path, access);
     while (state.map_bytes < 4 * file.file_bytes) state.map_bytes *= 2;
   }
+  if (access != CatalogAccess::kRead) reserve_lock(directory);
   MDB_env* env = nullptr;
   if (const int error = mdb_env_create(&env)) state.fail("make an environment for", error);
   state.env.reset(env);
   if (const int error = mdb_env_set_mapsize(env, state.map_bytes)) state.fail("set the map of", error);
   const unsigned flags = MDB_NORDAHEAD | (access == CatalogAccess::kRead ? unsigned{MDB_RDONLY} : 0u);
   if (const int error = mdb_env_open(env, directory.c_str(), flags, 0644)) state.fail("open", error);
+  if (access != CatalogAccess::kRead) state.data = File::open(state.path, OpenMode::kReadWrite);
 }
 
 CatalogEnv::~CatalogEnv() = default;
 
 const std::string& CatalogEnv::path() const { return state_->path; }
+
+void CatalogEnv::reserve(uint64_t bytes) const {
+  reserve_space(state_->data, state_->data.size() + bytes, "a commit to the catalog");
+}
 
 void CatalogEnv::commit(const std::function<void(Batch&)>& fill) {
   State& state = *state_;

@@ -37,6 +37,8 @@ class CatalogEnv {
    protected:
     ~Batch() = default;
   };
+  // Makes room for a commit that writes at most so many bytes; SpaceError where there is none. Not for kRead.
+  void reserve(uint64_t bytes) const;
   // One transaction with all that `fill` puts (at least one value), durable on return. `fill` is called again
   // when the map has to grow.
   void commit(const std::function<void(Batch&)>& fill);

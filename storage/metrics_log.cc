@@ -6,8 +6,14 @@
 
 #include "storage/error.h"
 #include "storage/run_dir.h"
+#include "storage/space.h"
 
 namespace headrace::storage {
+namespace {
+
+constexpr const char* kWhat = "lines of metrics.jsonl";
+
+}  // namespace
 
 MetricsLog::MetricsLog(const std::string& path, uint64_t bytes, std::string_view text) {
   const bool exists = file_exists(path);
@@ -28,6 +34,7 @@ MetricsLog::MetricsLog(const std::string& path, uint64_t bytes, std::string_view
   if (!right_length || tail != text) {
     note_ = fmt::format("{} had {} bytes and now has the {} of the committed steps", path, file_.size(),
                         bytes + text.size());
+    reserve_space(file_, bytes + text.size(), kWhat);
     file_.resize(bytes);
     file_.pwrite_all(std::as_bytes(std::span(text)), bytes);
   }
@@ -36,6 +43,8 @@ MetricsLog::MetricsLog(const std::string& path, uint64_t bytes, std::string_view
   file_.sync();
   sync_directory(std::filesystem::path(path).parent_path().string());
 }
+
+void MetricsLog::reserve(uint64_t bytes) const { reserve_space(file_, bytes_ + bytes, kWhat); }
 
 void MetricsLog::append(std::string_view text) {
   if (text.empty()) return;

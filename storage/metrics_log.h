@@ -21,6 +21,8 @@ class MetricsLog {
   // How the file differed from the committed lines, in a sentence; empty: not at all.
   const std::string& note() const { return note_; }
   uint64_t bytes() const { return bytes_; }
+  // Makes room for appending so many bytes; SpaceError where there is none.
+  void reserve(uint64_t bytes) const;
   // Not synced: the next commit does that.
   void append(std::string_view text);
 

@@ -20,7 +20,38 @@ std::string existing(const std::string& path) {
   return place.string();
 }
 
+uint64_t free_bytes(const std::string& place) {
+  struct statvfs status {};
+  if (::statvfs(place.c_str(), &status) != 0) {
+    throw Error(ErrorKind::kFailed,
+                fmt::format("cannot read the free space of {}: {}", place, system_text(errno)));
+  }
+  return uint64_t{status.f_bavail} * status.f_frsize;
+}
+
 }  // namespace
+
+SpaceError::SpaceError(const std::string& directory, uint64_t needed_bytes, const std::string& what,
+                       int error_number)
+    : Error(ErrorKind::kRefused,
+            fmt::format("too little space in {}: {}; {} bytes more are needed for {}, {} are free", directory,
+                        system_text(error_number), needed_bytes, what, free_bytes(existing(directory))),
+            "Free space there"),
+      directory_(directory),
+      needed_bytes_(needed_bytes) {}
+
+bool reserve_space(const File& file, uint64_t bytes, const std::string& what) {
+  try {
+    return file.reserve(bytes);
+  } catch (const IoError& error) {
+    if (error.kind() != ErrorKind::kRefused) throw;
+    struct stat status {};
+    const bool known = ::fstat(file.descriptor(), &status) == 0;
+    const uint64_t held = known ? static_cast<uint64_t>(status.st_blocks) * 512 : 0;
+    throw SpaceError(std::filesystem::path(file.path()).parent_path().string(),
+                     bytes > held ? bytes - held : bytes, what, error.error_number());
+  }
+}
 
 uint64_t device_of(const std::string& path) {
   struct stat status {};
@@ -39,14 +70,8 @@ std::vector<SpaceNeeded> space_by_file_system(std::span<const SpaceWanted> wante
     size_t i = 0;
     while (i < devices.size() && devices[i] != device) i++;
     if (i == devices.size()) {
-      const std::string place = existing(want.directory);
-      struct statvfs status {};
-      if (::statvfs(place.c_str(), &status) != 0) {
-        throw Error(ErrorKind::kFailed,
-                    fmt::format("cannot read the free space of {}: {}", place, system_text(errno)));
-      }
       devices.push_back(device);
-      needed.push_back({want.directory, 0, uint64_t{status.f_bavail} * status.f_frsize});
+      needed.push_back({want.directory, 0, free_bytes(existing(want.directory))});
     }
     needed[i].needed_bytes += want.bytes;
   }

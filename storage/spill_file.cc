@@ -1,12 +1,6 @@
 #include "storage/spill_file.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-
-#include "storage/error.h"
 #include "storage/space.h"
-#include "storage/text.h"
 
 namespace headrace::storage {
 
@@ -17,17 +11,10 @@ SpillFile::SpillFile(const std::string& directory, uint32_t drive, BlockIo& io)
 
 void SpillFile::reserve(uint64_t bytes) {
   if (bytes <= reserved_bytes_) return;
-  try {
-    // Where the file system cannot reserve, at least it has the space now.
-    if (!file_.file.reserve(bytes)) {
-      const SpaceWanted wanted{directory_, bytes - reserved_bytes_};
-      require_space(space_by_file_system({&wanted, 1}));
-    }
-  } catch (const IoError& error) {
-    throw Error(error.kind(),
-                fmt::format("cannot reserve {} in {} for what does not fit in memory: {}", format_size(bytes),
-                            directory_, system_text(error.error_number())),
-                "Free space there, or give more with --memory");
+  // Where the file system cannot reserve, at least it has the space now.
+  if (!reserve_space(file_.file, bytes, "activations and gradients that do not fit in memory")) {
+    const SpaceWanted wanted{directory_, bytes - reserved_bytes_};
+    require_space(space_by_file_system({&wanted, 1}));
   }
   // So that a read of an extent that was never written is zeros and not the end of the file.
   file_.file.resize(bytes);

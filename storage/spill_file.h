@@ -3,7 +3,7 @@
 // checksums (checksum_extent() with kSpillSlot).
 //
 // Ownership: owns the descriptor; must outlive requests on it. Threads: as BlockIo once made. Failure: Error;
-// too little space is kRefused and names the directory.
+// too little space is a SpaceError.
 #pragma once
 
 #include <cstdint>

@@ -51,6 +51,7 @@ class StoreOnShards final : public Store {
             uint32_t chunks) override;
   IoRequest write_request(BlockId block, PlaneRange range, const std::byte* data) override;
   void commit(const Commit& commit) override;
+  void reserve_commit() override;
   void set_cursor(const std::string& cursor_json) override;
   void abandon_step() override;
 
@@ -105,6 +106,7 @@ StoreOnShards::StoreOnShards(const std::string& run_dir, const std::vector<std::
     moved = moved || path != content.shards[i].path;
     content.shards[i].path = path;
   }
+  if (moved) catalog_->reserve(content.step, {});
   if (moved) catalog_->move_shards(home_of(run_dir), content.shards, content.step);
   metrics_ = std::make_unique<MetricsLog>(metrics_path(run_dir), content.step.metrics_bytes,
                                           content.step.metrics_text);
@@ -256,10 +258,20 @@ void StoreOnShards::require_no_poison() const {
               "Start again: the run continues from its committed step");
 }
 
+void StoreOnShards::reserve_commit() {
+  constexpr uint64_t kLineBytes = 4096;
+  written_.clear();
+  for (const BlockLayout& block : layout_.blocks())
+    written_.push_back({block.id, 0, 0, {sums(block.id, 0), block.chunks}});
+  catalog_->reserve(step_record_, written_);
+  metrics_->reserve(kLineBytes);
+}
+
 void StoreOnShards::set_cursor(const std::string& cursor_json) {
   require_no_poison();
   StepRecord record = step_record_;
   record.cursor_json = cursor_json;
+  catalog_->reserve(record, {});
   poison_on_failure("commit", [&] { catalog_->commit(record, {}); });
   step_record_ = std::move(record);
 }
@@ -270,6 +282,8 @@ void StoreOnShards::commit(const Commit& commit) {
   gather_written();
   StepRecord record{commit.step, commit.cursor_json, metrics_->bytes(), {}};
   for (const std::string& line : commit.metrics_lines) record.metrics_text += line + "\n";
+  catalog_->reserve(record, written_);
+  metrics_->reserve(record.metrics_text.size());
   poison_on_failure("sync", [&] { sync_files(io_, files_); });
   poison_on_failure("commit", [&] { catalog_->commit(record, written_); });
   step_record_ = std::move(record);

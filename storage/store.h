@@ -95,9 +95,13 @@ class Store {
   virtual IoRequest write_request(BlockId block, PlaneRange range, const std::byte* data) = 0;
 
   // All writes are complete: syncs every shard, then flips the slots written since the last commit in one
-  // catalog transaction and appends the metrics lines. `commit.step` must be step() + 1 or later.
+  // catalog transaction and appends the metrics lines. `commit.step` must be step() + 1 or later. Too little
+  // space is a SpaceError before anything is done: commit again when there is more.
   virtual void commit(const Commit& commit) = 0;
-  // Replaces the cursor of the committed step, in a transaction of its own. Not beside commit().
+  // Makes room for a commit of all blocks and a few lines; SpaceError where there is none.
+  virtual void reserve_commit() = 0;
+  // Replaces the cursor of the committed step, in a transaction of its own. Not beside commit(). Too little
+  // space: as commit().
   virtual void set_cursor(const std::string& cursor_json) = 0;
   // Forgets what was written since the last commit; the committed content counts again.
   virtual void abandon_step() = 0;

@@ -49,17 +49,18 @@ OptionEntry<TrainRequest> not_yet(std::string name, const std::string& only) {
           [only](const TrainRequest&) { return only; }};
 }
 
-OptionEntry<TrainRequest> switch_option(std::string name, bool TrainRequest::*member, std::string help) {
+template <typename Part>
+OptionEntry<Part> switch_option(std::string name, bool Part::*member, std::string help) {
   return {std::move(name),
           OptionType::kSwitch,
           "",
           std::move(help),
           {},
-          [=](TrainRequest& r, const std::string& text) {
-            r.*member = text == "true";
+          [=](Part& part, const std::string& text) {
+            part.*member = text == "true";
             return std::string{};
           },
-          [=](const TrainRequest& r) { return std::string(r.*member ? "true" : "false"); }};
+          [=](const Part& part) { return std::string(part.*member ? "true" : "false"); }};
 }
 
 OptionEntry<TrainRequest> threads_option() {
@@ -121,6 +122,8 @@ std::vector<TrainOption> make_options() {
   session(train::choice_option<Session, train::OnNan>(
       "on-nan", &Session::on_nan, {{"stop", train::OnNan::kStop}, {"skip", train::OnNan::kSkip}},
       "at a step whose loss or gradient is not finite: stop before it counts, or go on without its update"));
+  session(switch_option("wait-for-space", &Session::wait_for_space,
+                        "a full disk pauses the training until there is room, as it does on a terminal"));
   options.push_back({switch_option("json", &TrainRequest::json, "one JSON object a step, and one in the end"),
                      false, false});
   options.push_back(

@@ -56,6 +56,7 @@ void run_train(const std::vector<std::string>& arguments) {
   const models::ModelConfig config = models::load_model(request.run.model);
   settle_data(request, config);
 
+  if (terminal_style().is_terminal) request.session.wait_for_space = true;  // somebody can make room
   std::atomic<int>& stop = watch_for_stop();
   Progress progress({request.json, request.quiet, terminal_style()}, request.session.steps, stop);
   for (const std::string& note : config.notes) progress.narrate(note);

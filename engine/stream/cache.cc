@@ -75,13 +75,11 @@ void CachePlanner::start(const Program& program, const Program* next) {
   const size_t temporaries =
       std::max(program.temporary_bytes.size(), next ? next->temporary_bytes.size() : 0);
   if (residents_.size() < space_.size(temporaries)) residents_.resize(space_.size(temporaries));
-  plan_ = Plan{.first_op = first_op_,
-               .first_placement = placement_count_,
-               .placements = {},
-               .spills = {},
-               .access_placement = std::vector<PlacementId>(program.accesses.size()),
-               .op_write = std::vector<WriteId>(program.ops.size()),
-               .bytes = {}};
+  plan_ = Plan{};
+  plan_.first_op = first_op_;
+  plan_.first_placement = placement_count_;
+  plan_.access_placement.resize(program.accesses.size());
+  plan_.op_write.resize(program.ops.size());
   link_uses();
 }
 
@@ -256,14 +254,11 @@ std::optional<CachePlanner::Window> CachePlanner::victim_window(uint64_t bytes, 
 
 void CachePlanner::settle(const Window& window, const Access& access, uint64_t bytes) {
   Resident& resident = residents_[access.entry];
-  Placement placement{.entry = access.entry,
-                      .source = Source::kCreated,
-                      .offset = segments_[window.first].offset,
-                      .bytes = bytes,
-                      .after_ops = resident.used_ops,  // of its stay in memory before this one
-                      .after_writes = {},
-                      .after_placements = {},
-                      .spill = {}};
+  Placement placement;
+  placement.entry = access.entry;
+  placement.offset = segments_[window.first].offset;
+  placement.bytes = bytes;
+  placement.after_ops = resident.used_ops;  // of its stay in memory before this one
   if (resident.fetched_for_nothing != 0)
     placement.after_placements.push_back(resident.fetched_for_nothing - 1);
   uint64_t run = 0;

@@ -6,8 +6,8 @@
 
 namespace headrace::train {
 
-Committer::Committer(storage::Store& store, stream::Streamer& streamer)
-    : store_(store), streamer_(streamer), thread_([this] { work(); }) {}
+Committer::Committer(storage::Store& store, stream::Streamer& streamer, storage::SpaceWaiter* waiter)
+    : store_(store), streamer_(streamer), waiter_(waiter), thread_([this] { work(); }) {}
 
 Committer::~Committer() {
   {
@@ -47,7 +47,7 @@ void Committer::work() {
     std::exception_ptr fault;
     try {
       streamer_.wait_for_store_writes();
-      store_.commit(commit);
+      storage::with_space(waiter_, [&] { store_.commit(commit); });
     } catch (...) {
       fault = std::current_exception();
       streamer_.fail(fault);

@@ -13,13 +13,15 @@
 
 #include "engine/stream/streamer.h"
 #include "engine/train/report.h"
+#include "storage/space.h"
 #include "storage/store.h"
 
 namespace headrace::train {
 
 class Committer {
  public:
-  Committer(storage::Store& store, stream::Streamer& streamer);
+  // `waiter`: what a full disk means; null: an error.
+  Committer(storage::Store& store, stream::Streamer& streamer, storage::SpaceWaiter* waiter);
   ~Committer();  // finishes the commit under way
 
   // `reports`: of the steps that it makes count.
@@ -34,6 +36,7 @@ class Committer {
 
   storage::Store& store_;
   stream::Streamer& streamer_;
+  storage::SpaceWaiter* waiter_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<std::pair<storage::Commit, std::vector<StepReport>>> due_;

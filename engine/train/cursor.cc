@@ -26,7 +26,8 @@ std::string describe_resume(const Cursor& cursor, uint64_t commit_every) {
   std::string text = fmt::format("resuming at step {}", cursor.step);
   if (!cursor.next_in_flight) return text;
   if (commit_every == 1) return text + fmt::format("; step {} was in flight", cursor.step + 1);
-  return text + fmt::format("; step {} or one of the next, not committed yet, was in flight", cursor.step + 1);
+  return text +
+         fmt::format("; step {} or one of the next, not committed yet, was in flight", cursor.step + 1);
 }
 
 }  // namespace headrace::train

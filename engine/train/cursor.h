@@ -17,7 +17,8 @@ std::string cursor_json(const Cursor& cursor);  // {"step":412,"in_flight":413}
 // Error (kCorrupt) for what is none.
 Cursor parse_cursor(const std::string& json);
 
-// "resuming at step 412; step 413 was in flight", or with commits every so many steps, that up to so many were.
+// "resuming at step 412; step 413 was in flight", or with commits every so many steps, that up to so many
+// were.
 std::string describe_resume(const Cursor& cursor, uint64_t commit_every);
 
 }  // namespace headrace::train

@@ -51,6 +51,7 @@ struct SessionOptions {
   std::string eval_data;                // file; empty: none
   uint64_t eval_every = 0;              // steps; 0: never
   OnNan on_nan = OnNan::kStop;
+  bool wait_for_space = false;  // a full disk is a pause; otherwise the end of the session
 };
 
 // Whether updates wait for the whole gradient's norm: for clipping, or to know that the step counts.

@@ -62,7 +62,7 @@ Session::Session(Parts parts)
                                                                          .planes = optimizer_->block_planes(),
                                                                          .arena = arena_.span(),
                                                                          .spill_files = spill_indices});
-  committer_ = std::make_unique<Committer>(*parts_.store, *streamer_);
+  committer_ = std::make_unique<Committer>(*parts_.store, *streamer_, parts_.space);
 }
 
 Session::~Session() {
@@ -93,6 +93,7 @@ Program Session::record(const WorkItem& item) {
 void Session::run(WorkItem first, const NextItem& next_item, const ItemDone& done) {
   WorkItem item = std::move(first);
   const bool trains = item.kind == WorkItem::Kind::kTrain;
+  if (trains) storage::with_space(parts_.space, [&] { store().reserve_commit(); });
   if (trains) note({.step = store().step(), .next_in_flight = true});
   Program program = record(item);
   for (;;) {
@@ -126,7 +127,8 @@ void Session::run(WorkItem first, const NextItem& next_item, const ItemDone& don
 // What a later session will find should this one die. Costs a transaction where it says something new.
 void Session::note(const Cursor& cursor) {
   const std::string json = cursor_json(cursor);
-  if (store().cursor_json() != json) store().set_cursor(json);
+  if (store().cursor_json() == json) return;
+  storage::with_space(parts_.space, [&] { store().set_cursor(json); });
 }
 
 // Late updates that run in an item are those of the step before it.
@@ -145,7 +147,8 @@ StepReport Session::run_item(const WorkItem& item, const Program& program, Plan 
   report.written_bytes = plan.bytes.written();
   const stream::OpIndex first_op = plan.first_op;
   for (uint32_t file = 0; file < spill_files_.size(); file++)
-    spill_files_[file].reserve(spill_space_.file_bytes(file));
+    storage::with_space(parts_.space, [&] { spill_files_[file].reserve(spill_space_.file_bytes(file)); });
+  if (parts_.space != nullptr) parts_.space->started();
   streamer_->begin(program, std::move(plan));
   streamer_->clock().take();
   begin_step(item);

@@ -40,7 +40,8 @@ class Session : private stream::Updates {
     storage::BlockIo& io;
     std::unique_ptr<storage::Store> store;
     const Preflight& preflight;
-    bool mathematics = true;  // false: for measuring the disk alone
+    bool mathematics = true;                // false: for measuring the disk alone
+    storage::SpaceWaiter* space = nullptr;  // what a full disk means; null: an error
   };
   explicit Session(Parts parts);
   ~Session() override;

@@ -14,7 +14,9 @@
 #include "engine/train/run_options.h"
 #include "engine/train/session.h"
 #include "engine/train/session_io.h"
+#include "engine/train/space_wait.h"
 #include "storage/error.h"
+#include "storage/patient_io.h"
 #include "storage/text.h"
 
 namespace headrace::train {
@@ -39,19 +41,23 @@ auto with_threads(uint32_t threads, const Body& body) {
   return arena.execute(body);
 }
 
-// Opens the run for work, or refuses.
+// Opens the run for work, or refuses. A full disk is the waiter's affair, if there is one.
 class Opened {
  public:
-  Opened(const TrainInput& input, const Preflight& plan, TrainListener& listener)
+  Opened(const TrainInput& input, const Preflight& plan, TrainListener& listener,
+         storage::SpaceWaiter* waiter = nullptr)
       : io_(open_session_io(input.session)) {
     for (const std::string& warning : io_.tuned.warnings) listener.narrate(warning);
-    std::unique_ptr<storage::Store> store =
-        storage::Store::open(input.session.run_dir, input.session.shard_dirs, *io_.io);
+    if (waiter != nullptr) patient_io_.emplace(*io_.io, *waiter);
+    storage::BlockIo& io = patient_io_ ? static_cast<storage::BlockIo&>(*patient_io_) : *io_.io;
+    std::unique_ptr<storage::Store> store;
+    storage::with_space(
+        waiter, [&] { store = storage::Store::open(input.session.run_dir, input.session.shard_dirs, io); });
     if (store->model_json() != input.model_json)
       throw Error(ErrorKind::kUsage, "the run in " + input.session.run_dir + " is of another model",
                   "give the run's own --model, or another directory for a new run");
-    session_.emplace(
-        Session::Parts{.input = input, .io = *io_.io, .store = std::move(store), .preflight = plan});
+    session_.emplace(Session::Parts{
+        .input = input, .io = io, .store = std::move(store), .preflight = plan, .space = waiter});
     listener.narrate("disk access: " + io_.description());
   }
   Session& session() { return *session_; }
@@ -59,7 +65,13 @@ class Opened {
 
  private:
   SessionIo io_;
+  std::optional<storage::PatientIo> patient_io_;
   std::optional<Session> session_;
+};
+
+struct EndOfWaiting {
+  SpaceWait& space;
+  ~EndOfWaiting() { space.end(); }
 };
 
 TextData open_data(const TrainInput& input, const std::string& path, uint64_t batch) {
@@ -109,11 +121,15 @@ class TrainLoop {
 
   void run() {
     const uint64_t first = session_.store().step() + 1;
-    if (first <= input_.session.steps)
-      session_.run(
-          train_item(first), [this](const WorkItem& item) { return next(item); },
-          [this](const WorkItem& item, const StepReport& report) { return done(item, report); });
-    session_.wait_for_commit();
+    try {
+      if (first <= input_.session.steps)
+        session_.run(
+            train_item(first), [this](const WorkItem& item) { return next(item); },
+            [this](const WorkItem& item, const StepReport& report) { return done(item, report); });
+      session_.wait_for_commit();
+    } catch (const StoppedWhileWaiting& stopped) {
+      listener_.narrate(stopped.what());
+    }
     report_committed();
   }
 
@@ -238,8 +254,9 @@ storage::Layout make_layout(const Model& model, const RunOptions& run) {
   return storage::Layout(std::move(tensors));
 }
 
-TrainSummary train(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop) {
+TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::atomic<int>& stop) {
   return with_threads(thread_count(input.session), [&] {
+    SerialListener listener(watcher);
     const TextData data = open_data(input, input.run.data, input.run.batch);
     TokenBatch sample;
     data.fetch(0, sample);
@@ -247,7 +264,11 @@ TrainSummary train(const TrainInput& input, TrainListener& listener, const std::
     const Preflight plan = plan_work(input, layout, sample, true, listener);
     if (!storage::Store::exists(input.session.run_dir)) create_run(input, layout, listener);
 
-    Opened opened(input, plan, listener);
+    SpaceWait space({.waits = input.session.wait_for_space, .run_dir = input.session.run_dir}, listener,
+                    stop);
+    Opened opened(input, plan, listener, &space);
+    const EndOfWaiting end{space};  // before `opened` goes, which waits for its threads
+    space.watch(opened.session().store());
     TrainSummary summary;
     summary.run_dir = input.session.run_dir;
     summary.model = input.run.model;

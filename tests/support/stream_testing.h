@@ -46,6 +46,7 @@ class SimpleStore final : public storage::Store {
   storage::IoRequest write_request(storage::BlockId block, storage::PlaneRange range,
                                    const std::byte* data) override;
   void commit(const storage::Commit&) override {}
+  void reserve_commit() override {}
   void set_cursor(const std::string&) override {}
   void abandon_step() override {}
 

@@ -32,16 +32,33 @@ uint64_t number_after(const std::string& output, const std::string& text) {
 // The last step that the program reported, which it does once the step is committed.
 uint64_t last_reported(const ProcessResult& result) { return number_after(result.err, "\nstep "); }
 
-class KilledRuns : public ::testing::TestWithParam<const char*> {};
+struct KilledRunOptions {
+  const char* clip;
+  const char* commit_every;
+  int kills;
+};
+
+class KilledRuns : public ::testing::TestWithParam<KilledRunOptions> {};
+
+// HEADRACE_KILLS: so many for each of the options in place of the few of the suite.
+int kills_wanted(const KilledRunOptions& options) {
+  const char* wanted = std::getenv("HEADRACE_KILLS");
+  return wanted == nullptr ? options.kills : std::atoi(wanted);
+}
 
 TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
   const uint32_t seed = std::random_device{}();
   std::printf("seed %u\n", seed);
   std::mt19937 random(seed);
   const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
-  const std::vector<std::string> options{"--clip",     GetParam(), "--seq",        "48",     "--batch",
-                                         "3",          "--memory", "36MiB",        "--seed", "7",
-                                         "--schedule", "constant", "--block-size", "1MiB"};
+  const std::vector<std::string> options{"--clip",         GetParam().clip,
+                                         "--seq",          "48",
+                                         "--batch",        "3",
+                                         "--memory",       "36MiB",
+                                         "--seed",         "7",
+                                         "--schedule",     "constant",
+                                         "--block-size",   "1MiB",
+                                         "--commit-every", GetParam().commit_every};
   const ProcessResult whole = tool.train("whole", kSteps, options);
   ASSERT_EQ(whole.exit_status, 0) << whole.err;
   const std::string digest = tool.digest("whole");
@@ -49,7 +66,7 @@ TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
   ASSERT_EQ(lines.size(), kSteps);
 
   int kills = 0, runs = 0, mid_creation = 0;
-  for (; kills < 25; runs++) {
+  for (const int wanted = kills_wanted(GetParam()); kills < wanted; runs++) {
     const std::string name = "killed" + std::to_string(runs);
     uint64_t committed = 0;
     for (;;) {
@@ -80,7 +97,9 @@ TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
   std::printf("%d kills in %d runs, %d before a first step was committed\n", kills, runs, mid_creation);
 }
 
-INSTANTIATE_TEST_SUITE_P(Clip, KilledRuns, ::testing::Values("0.5", "0"));
+INSTANTIATE_TEST_SUITE_P(Options, KilledRuns,
+                         ::testing::Values(KilledRunOptions{"0.5", "1", 20}, KilledRunOptions{"0", "1", 20},
+                                           KilledRunOptions{"0.5", "3", 10}));
 
 TEST(KilledRun, SaysWhichStepWasInFlight) {
   const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);

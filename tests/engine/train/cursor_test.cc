@@ -13,7 +13,8 @@ TEST(Cursor, ReadsBack) {
     EXPECT_EQ(cursor.step, 412u);
     EXPECT_EQ(cursor.next_in_flight, in_flight);
   }
-  for (const char* text : {"", "{}", "[]", "{\"step\":-1}", "{\"step\":\"1\"}"}) EXPECT_THROW(parse_cursor(text), Error);
+  for (const char* text : {"", "{}", "[]", "{\"step\":-1}", "{\"step\":\"1\"}"})
+    EXPECT_THROW(parse_cursor(text), Error);
 }
 
 TEST(Cursor, SaysWhatWasInFlight) {

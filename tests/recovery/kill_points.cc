@@ -1,0 +1,78 @@
+#include "tests/recovery/kill_points.h"
+
+namespace headrace::testing {
+namespace {
+
+const char* verb_of(const SystemCall& call) {
+  switch (call.kind) {
+    case CallKind::kWrite:
+      return call.durable ? "write the meta page" : "write";
+    case CallKind::kSync:
+      return "sync";
+    case CallKind::kTruncate:
+      return "set the size";
+    case CallKind::kCreate:
+      return "create";
+    case CallKind::kRename:
+      return "rename";
+    case CallKind::kRemove:
+      return "remove";
+    case CallKind::kMakeDirectory:
+      return "make";
+  }
+  return "";
+}
+
+}  // namespace
+
+std::span<const KillPoint> kill_points() {
+  static constexpr KillPoint kPoints[] = {
+      {"RUN: make", "creation"},
+      {"creating.json.new: create", "creation"},
+      {"creating.json.new: write", "creation"},
+      {"creating.json.new: sync", "creation"},
+      {"creating.json.new: rename", "creation"},
+      {"creating.json.new: remove", "creation"},
+      {"shards: make", "creation"},
+      {"shards/000: make", "creation"},
+      {"shards: sync", "creation"},
+      {"shards/000: sync", "creation"},
+      {"shards/000/data.mdb: create", "creation"},
+      {"shards/000/data.mdb-lock: create", "creation"},
+      {"shards/000/data.mdb-lock: set the size", "creation"},
+      {"shards/000/data.mdb-lock: remove", "creation"},
+      {"shards/000/data.mdb: set the size", "creation"},
+      {"catalog.new: make", "creation"},
+      {"catalog.new/data.mdb: create", "creation"},
+      {"catalog.new/lock.mdb: create", "creation"},
+      {"catalog.new/lock.mdb: set the size", "creation"},
+      {"catalog.new/data.mdb: write", "creation"},
+      {"catalog.new/data.mdb: sync", "creation"},
+      {"catalog.new/data.mdb: write the meta page", "creation"},
+      {"catalog.new: sync", "creation"},
+      {"catalog.new: rename", "creation"},
+      {"RUN: sync", "creation"},
+      {"creating.json: remove", "creation"},
+      {"config.toml.new: create", "creation"},
+      {"config.toml.new: write", "creation"},
+      {"config.toml.new: sync", "creation"},
+      {"config.toml.new: rename", "creation"},
+      {"metrics.jsonl: create", "start"},
+      {"shards/000/data.mdb: write", "commit"},
+      {"shards/000/data.mdb: sync", "commit"},
+      {"metrics.jsonl: sync", "commit"},
+      {"catalog/data.mdb: write", "commit"},
+      {"catalog/data.mdb: sync", "commit"},
+      {"catalog/data.mdb: write the meta page", "commit"},
+      {"metrics.jsonl: write", "commit"},
+  };
+  return kPoints;
+}
+
+std::string name_of(const SystemCall& call) {
+  const size_t slash = call.path.find('/');
+  const std::string in_run = slash == std::string::npos ? "" : call.path.substr(slash + 1);
+  return (in_run.empty() ? "RUN" : in_run) + ": " + verb_of(call);
+}
+
+}  // namespace headrace::testing
