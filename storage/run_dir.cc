@@ -41,7 +41,10 @@ void remove_file(const std::string& path) {
 }
 
 void remove_directory(const std::string& path) {
-  if (::rmdir(path.c_str()) != 0 && errno != ENOENT) fail("remove", path, errno);
+  if (::rmdir(path.c_str()) == 0) return;
+  const int error_number = errno;
+  // A read-only file system refuses before it looks, also what is not there.
+  if (file_exists(path)) fail("remove", path, error_number);
 }
 
 // A directory that holds an LMDB environment and nothing else.
