@@ -111,6 +111,11 @@ StoreOnShards::StoreOnShards(const std::string& run_dir, const std::vector<std::
   metrics_ = std::make_unique<MetricsLog>(metrics_path(run_dir), content.step.metrics_bytes,
                                           content.step.metrics_text);
   if (!metrics_->note().empty()) notes_.push_back(metrics_->note());
+  for (const Shard& shard : shards_) {
+    if (!shard.payload_file().direct)
+      notes_.push_back(fmt::format("{} passes through the page cache: {}", shard.path(),
+                                   shard.payload_file().why_not_direct));
+  }
   std::vector<std::string> drives = directories;
   drives.push_back(run_dir);
   for (size_t i = 0; i < shards_.size(); i++) {

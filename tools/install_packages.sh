@@ -8,7 +8,7 @@ packages=(
   libtbb-dev liburing-dev liblmdb-dev libxxhash-dev libhwy-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev
   libjs-chart.js
-  libgtest-dev libgmock-dev
+  libgtest-dev libgmock-dev e2fsprogs mount
   bible-kjv bible-kjv-text
 )
 if [[ " $* " == *" --checks "* ]]; then

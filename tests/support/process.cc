@@ -37,6 +37,7 @@ using Clock = std::chrono::steady_clock;
   ::dup2(in, STDIN_FILENO);
   ::dup2(out, STDOUT_FILENO);
   ::dup2(err, STDERR_FILENO);
+  if (options.prepare) options.prepare();
   ::execv(program.c_str(), arguments.data());
   ::_exit(126);
 }

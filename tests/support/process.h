@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -22,6 +23,7 @@ struct ProcessOptions {
   std::string directory = {};                           // to start in; empty: this one
   std::string standard_output = {};     // file or device to write to, such as "/dev/full"; empty: captured
   std::map<int, uint64_t> limits = {};  // RLIMIT_... -> soft limit
+  std::function<void()> prepare = {};  // called in the child, last of all: drops rights, forbids system calls
 };
 
 struct ProcessResult {
