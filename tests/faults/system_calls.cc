@@ -157,6 +157,13 @@ Meeting meet(SystemCall call, int descriptor, uint64_t bytes) {
   return meet_path(call, path_of(descriptor), bytes, flags >= 0 && (flags & O_DIRECT) != 0);
 }
 
+// The calls of several threads take their numbers in any order, so a call may be shorter than the scripted
+// one.
+void flip_bit(void* data, uint64_t bytes, uint64_t bit) {
+  const uint64_t in_data = bit % (bytes * 8);
+  static_cast<unsigned char*>(data)[in_data / 8] ^= static_cast<unsigned char>(1u << in_data % 8);
+}
+
 void hang() {
   Script& all = script();
   std::unique_lock lock(all.hung_mutex);
@@ -208,8 +215,7 @@ ssize_t pread(int descriptor, void* data, size_t bytes, off_t offset) {
         return std::min<ssize_t>(moved, static_cast<ssize_t>(some));
       });
   if (meeting.fault->action == SystemAction::kFlipBit && result > 0)
-    static_cast<unsigned char*>(data)[meeting.fault->amount / 8] ^=
-        static_cast<unsigned char>(1u << meeting.fault->amount % 8);
+    headrace::testing::internal::flip_bit(data, bytes, meeting.fault->amount);
   return result;
 }
 

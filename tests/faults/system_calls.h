@@ -83,6 +83,7 @@ struct Meeting {
   std::optional<SystemFault> fault;
 };
 Meeting meet(SystemCall call, int descriptor, uint64_t bytes);
+void flip_bit(void* data, uint64_t bytes, uint64_t bit);
 void hang();                 // returns after release_hung_calls()
 int hung_pipe_descriptor();  // a read of it completes after release_hung_calls()
 }  // namespace internal

@@ -74,7 +74,7 @@ void spoil(io_uring* ring, io_uring_sqe& entry, const SystemFault& fault) {
       break;
     case SystemAction::kFlipBit:
       move_now(entry, entry.len, 0);
-      data[fault.amount / 8] ^= static_cast<unsigned char>(1u << fault.amount % 8);
+      headrace::testing::internal::flip_bit(data, entry.len, fault.amount);
       break;
     case SystemAction::kHang: {
       static char never = 0;
