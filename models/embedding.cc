@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <numeric>
 
-#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/blocked_range.h>
 
 #include "engine/math/kernels.h"
+#include "engine/math/parallel.h"
 
 namespace headrace::models {
 
@@ -29,7 +30,7 @@ void join_row(const WeightView& w, int64_t row, float* out) {
 
 // x[t] = row ids[t] for the tokens whose row lies in the block.
 void gather(const BlockRows& rows, const WeightView& w, std::span<const int32_t> ids, Matrix x) {
-  tbb::parallel_for(tbb::blocked_range<size_t>(0, ids.size(), kTokensPerTask), [&](const auto& part) {
+  math::parallel_ranges(tbb::blocked_range<size_t>(0, ids.size(), kTokensPerTask), [&](const auto& part) {
     for (size_t t = part.begin(); t < part.end(); t++)
       if (ids[t] >= rows.first && ids[t] < rows.first + rows.count)
         join_row(w, ids[t] - rows.first, x.row(int64_t(t)));
@@ -39,7 +40,7 @@ void gather(const BlockRows& rows, const WeightView& w, std::span<const int32_t>
 // x[t] += position row t mod seq for the positions whose row lies in the block.
 void add_positions(const BlockRows& rows, const WeightView& w, int64_t seq, Matrix x) {
   const int64_t end = std::min(rows.first + rows.count, seq);
-  tbb::parallel_for(tbb::blocked_range<int64_t>(rows.first, end, 16), [&](const auto& part) {
+  math::parallel_ranges(tbb::blocked_range<int64_t>(rows.first, end, 16), [&](const auto& part) {
     std::vector<float> row(size_t(x.columns));
     for (int64_t p = part.begin(); p < part.end(); p++) {
       join_row(w, p - rows.first, row.data());
@@ -52,7 +53,7 @@ void add_positions(const BlockRows& rows, const WeightView& w, int64_t seq, Matr
 // dw[p] (+)= sum over sequences, in order, of dx[sequence * s + p]; zero where no token stands at p.
 void add_position_gradient(const BlockRows& rows, const Matrix& dx, int64_t seq, Matrix dw,
                            Accumulate accumulate) {
-  tbb::parallel_for(tbb::blocked_range<int64_t>(0, rows.count, 16), [&](const auto& part) {
+  math::parallel_ranges(tbb::blocked_range<int64_t>(0, rows.count, 16), [&](const auto& part) {
     for (int64_t r = part.begin(); r < part.end(); r++) {
       float* out = dw.row(r);
       if (accumulate == Accumulate::kNo) std::fill_n(out, dw.columns, 0.0F);

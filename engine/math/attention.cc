@@ -55,12 +55,14 @@ void attention(ConstMatrix qkv, AttentionShape shape, Matrix out, Matrix log_sum
   const int64_t heads = qkv.rows / shape.sequence * shape.heads;
   parallel_blocks(heads * tiles, 1, [&](int64_t task, int64_t) {
     // The last tiles of queries see most keys: they start first.
+    float* const scratch = slot(shape, workspace);
+    const SerialOrder owner(scratch);
     const int64_t tile = tiles - 1 - task / heads, s = task % heads / shape.heads, h = task % shape.heads;
     forward({.head = head(qkv, shape, s, h),
              .first_query = tile * kQueries,
              .out = part(out, shape, s, h * shape.head_size),
              .log_sum_exp = head_column(log_sum_exp, shape, s, h),
-             .scratch = slot(shape, workspace)});
+             .scratch = scratch});
   });
 }
 
@@ -73,6 +75,8 @@ void attention_backward(ConstMatrix qkv, AttentionShape shape, ConstMatrix out, 
   // A task is a whole head: a key's gradient sums over queries, a query's over keys, and both in a fixed
   // order.
   parallel_blocks(qkv.rows / shape.sequence * shape.heads, 1, [&](int64_t task, int64_t) {
+    float* const scratch = slot(shape, workspace);
+    const SerialOrder owner(scratch);
     const int64_t s = task / shape.heads, h = task % shape.heads, column = h * shape.head_size;
     backward({.head = head(qkv, shape, s, h),
               .out = part(out, shape, s, column),
@@ -81,7 +85,7 @@ void attention_backward(ConstMatrix qkv, AttentionShape shape, ConstMatrix out, 
               .dqueries = part(dqkv, shape, s, column),
               .dkeys = part(dqkv, shape, s, width + column),
               .dvalues = part(dqkv, shape, s, 2 * width + column),
-              .scratch = slot(shape, workspace)});
+              .scratch = scratch});
   });
 }
 

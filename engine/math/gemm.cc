@@ -1,10 +1,9 @@
 #include "engine/math/gemm.h"
 
-#include <oneapi/tbb/parallel_for.h>
-
 #include <algorithm>
 
 #include "engine/math/gemm_kernels.h"
+#include "engine/math/parallel.h"
 #include "storage/error.h"
 
 // The operand that belongs to a block (w, or the block's columns of dy for dw) is packed into the workspace
@@ -15,7 +14,6 @@
 namespace headrace::math {
 namespace {
 
-namespace tbb = oneapi::tbb;
 using gemm::kernels;
 using gemm::Kernels;
 using gemm::kMaxPanels;
@@ -33,7 +31,7 @@ constexpr int64_t kPackFloats = 16 * 1024;           // that one task packs
 
 template <class Body>
 void parallel_for(int64_t count, const Body& body) {
-  tbb::parallel_for(int64_t{0}, count, body, tbb::simple_partitioner());
+  parallel_tasks(count, body);
 }
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }

@@ -6,6 +6,7 @@
 
 #include "engine/math/kernels.h"
 #include "engine/math/targets.h"
+#include "engine/math/task_order.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/math/reductions.cc"
@@ -56,10 +57,12 @@ constexpr int64_t kChunk = 16 * 1024;  // values that one leaf reduces
 }  // namespace
 
 double sum_of_squares(const float* values, int64_t n) {
+  const TaskOrder order;
   // The deterministic reduction halves the range to single chunks, on any number of threads.
   return tbb::parallel_deterministic_reduce(
       tbb::blocked_range<int64_t>(0, (n + kChunk - 1) / kChunk, 1), 0.0,
       [&](const tbb::blocked_range<int64_t>& chunks, double total) {
+        const TaskOrder::Task task(order);
         for (int64_t c = chunks.begin(); c < chunks.end(); c++) {
           const int64_t first = c * kChunk;
           total += HWY_DYNAMIC_DISPATCH(sum_of_squares_chunk)(values + first, std::min(kChunk, n - first));
@@ -70,9 +73,11 @@ double sum_of_squares(const float* values, int64_t n) {
 }
 
 bool all_finite(const float* values, int64_t n) {
+  const TaskOrder order;
   return tbb::parallel_reduce(
       tbb::blocked_range<int64_t>(0, (n + kChunk - 1) / kChunk, 1), true,
       [&](const tbb::blocked_range<int64_t>& chunks, bool finite) {
+        const TaskOrder::Task task(order);
         for (int64_t c = chunks.begin(); c < chunks.end() && finite; c++) {
           const int64_t first = c * kChunk;
           finite = HWY_DYNAMIC_DISPATCH(all_finite_chunk)(values + first, std::min(kChunk, n - first));

@@ -277,10 +277,12 @@ void Context::guarded(const Body& body) {
 void Context::execute(std::vector<Unit>& units, Order order, const RunOp& run_op) {
   if (mode_ != Mode::kRun) return;
   size_t next = 0;
+  const math::PipelineOrder pipeline;
   const auto compute_mode =
       order == Order::kAny ? tbb::filter_mode::parallel : tbb::filter_mode::serial_in_order;
   const auto acquire =
       tbb::make_filter<void, Unit*>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& flow) -> Unit* {
+        const math::PipelineOrder::Filter filter(pipeline);
         if (next == units.size()) {
           flow.stop();
           return nullptr;
@@ -292,15 +294,19 @@ void Context::execute(std::vector<Unit>& units, Order order, const RunOp& run_op
         return &unit;
       });
   const auto update_before = tbb::make_filter<Unit*, Unit*>(tbb::filter_mode::parallel, [&](Unit* unit) {
+    const math::PipelineOrder::Filter filter(pipeline);
     if (unit->update_before) run_update(unit->before);
     return unit;
   });
   const auto compute = tbb::make_filter<Unit*, Unit*>(compute_mode, [&](Unit* unit) {
+    const math::PipelineOrder::Filter filter(pipeline);
     run_ops(*unit, run_op);
     return unit;
   });
-  const auto finish =
-      tbb::make_filter<Unit*, void>(tbb::filter_mode::parallel, [&](Unit* unit) { finish_unit(*unit); });
+  const auto finish = tbb::make_filter<Unit*, void>(tbb::filter_mode::parallel, [&](Unit* unit) {
+    const math::PipelineOrder::Filter filter(pipeline);
+    finish_unit(*unit);
+  });
   tbb::parallel_pipeline(kSuspendsTasks ? options_.tokens : 1, acquire & update_before & compute & finish);
 }
 

@@ -4,8 +4,9 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/blocked_range.h>
 
+#include "engine/math/parallel.h"
 #include "storage/checksum.h"
 #include "storage/error.h"
 
@@ -124,7 +125,7 @@ void Streamer::verify_entry(EntryId id) {
     const BlockId block = parts_.space.block(id);
     const storage::PlaneRange range = range_of(id);
     const uint32_t chunks = storage::chunks_in_range(parts_.store.layout().block(block), range);
-    oneapi::tbb::parallel_for(oneapi::tbb::blocked_range<uint32_t>(0, chunks, 8), [&](const auto& part) {
+    math::parallel_ranges(oneapi::tbb::blocked_range<uint32_t>(0, chunks, 8), [&](const auto& part) {
       parts_.store.verify(block, range, entry.address, part.begin(), part.end() - part.begin());
     });
     return;
@@ -183,7 +184,7 @@ storage::IoRequest Streamer::sealed(EntryId entry, const std::byte* data, WriteI
   const BlockId block = parts_.space.block(entry);
   const storage::PlaneRange range = range_of(entry);
   const uint32_t chunks = storage::chunks_in_range(parts_.store.layout().block(block), range);
-  oneapi::tbb::parallel_for(oneapi::tbb::blocked_range<uint32_t>(0, chunks, 8), [&](const auto& part) {
+  math::parallel_ranges(oneapi::tbb::blocked_range<uint32_t>(0, chunks, 8), [&](const auto& part) {
     parts_.store.seal(block, range, data, part.begin(), part.end() - part.begin());
   });
   storage::IoRequest request = parts_.store.write_request(block, range, data);
@@ -219,7 +220,7 @@ void Streamer::spill(const SpillWrite& write) {
   EntryState& entry = entries_[write.entry];
   const std::span<const std::byte> data(parts_.arena.data() + write.offset, write.bytes);
   entry.spill_checksums.resize((data.size() + storage::kChecksumChunk - 1) / storage::kChecksumChunk);
-  oneapi::tbb::parallel_for(
+  math::parallel_ranges(
       oneapi::tbb::blocked_range<size_t>(0, entry.spill_checksums.size(), 8), [&](const auto& part) {
         storage::ChunkIdentity identity = spill_identity(write.entry);
         identity.chunk = uint32_t(part.begin());

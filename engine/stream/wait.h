@@ -12,9 +12,11 @@
 #include <oneapi/tbb/task.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include "engine/math/task_order.h"
+
 namespace headrace::stream {
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(HEADRACE_THREAD_SANITIZER) || defined(__SANITIZE_ADDRESS__)
 inline constexpr bool kSuspendsTasks = false;
 #else
 inline constexpr bool kSuspendsTasks = true;

@@ -1,9 +1,10 @@
 // AdamW (Loshchilov and Hutter 2019) over split weights: [high | low | first moment | second moment].
 #include <cmath>
 
-#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/blocked_range.h>
 
 #include "engine/math/kernels.h"
+#include "engine/math/parallel.h"
 #include "engine/train/optimizer.h"
 
 namespace headrace::train {
@@ -41,12 +42,12 @@ class AdamW : public Optimizer {
     auto* low = reinterpret_cast<uint16_t*>(plane(1));
     auto* moment1 = reinterpret_cast<float*>(plane(2));
     auto* moment2 = reinterpret_cast<float*>(plane(3));
-    oneapi::tbb::parallel_for(oneapi::tbb::blocked_range<uint64_t>(0, block.elements, kElementsPerTask),
-                              [&](const auto& part) {
-                                const uint64_t first = part.begin();
-                                math::adamw(adamw, gradient + first, int64_t(part.end() - first),
-                                            high + first, low + first, moment1 + first, moment2 + first);
-                              });
+    math::parallel_ranges(oneapi::tbb::blocked_range<uint64_t>(0, block.elements, kElementsPerTask),
+                          [&](const auto& part) {
+                            const uint64_t first = part.begin();
+                            math::adamw(adamw, gradient + first, int64_t(part.end() - first), high + first,
+                                        low + first, moment1 + first, moment2 + first);
+                          });
   }
 
  private:

@@ -4,10 +4,9 @@
 #include <cmath>
 #include <numeric>
 
-#include <oneapi/tbb/parallel_for.h>
-
 #include "engine/math/gemm.h"
 #include "engine/math/kernels.h"
+#include "engine/math/parallel.h"
 
 namespace headrace::train {
 
@@ -31,7 +30,7 @@ GradientNorm::GradientNorm(const storage::Layout& layout) : layout_(layout) {
 void GradientNorm::add(storage::BlockId id, const float* gradient) {
   const storage::BlockLayout& block = layout_.block(id);
   const uint64_t columns = block.elements / block.rows;
-  oneapi::tbb::parallel_for(uint64_t{0}, panels_of(block), [&](uint64_t panel) {
+  math::parallel_tasks(panels_of(block), [&](uint64_t panel) {
     const uint64_t first = panel * math::kPanel;
     const uint64_t rows = std::min<uint64_t>(math::kPanel, block.rows - first);
     sums_[first_panel_[id] + panel] =
