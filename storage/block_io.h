@@ -93,7 +93,8 @@ struct IoOptions {
   uint32_t max_requests = 65536;      // outstanding requests, all together
   uint32_t threads = 8;               // of the thread back end
   // Without an answer for so long a transfer is given up, and with it everything that has not begun. Longer
-  // than a driver takes that repeats and resets, whose own error says more; a suspended system does not count.
+  // than a driver takes that repeats and resets, whose own error says more; a suspended system does not
+  // count.
   uint32_t stuck_ms = 120000;
 };
 

@@ -39,7 +39,7 @@ using storage::IoBackend;
 
 constexpr uint32_t kStuckMs = 300;
 constexpr unsigned kHangSeconds = 300;
-constexpr size_t kSample = 160, kHangSample = 8;
+constexpr size_t kSample = 100, kHangSample = 8;
 
 std::array<char, 256> under_way{};  // for the signals' handler
 
