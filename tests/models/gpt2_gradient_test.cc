@@ -55,7 +55,8 @@ TEST(Gpt2Gradient, AgreesWithFiniteDifferences) {
   const auto loss = [&] { return run_training(*model, options, batch).steps[0].loss; };
   // The loss is computed in float32: a difference over 2 h carries an error of about 1e-6 / h.
   const float h = 1.0F / 64;
-  for (auto& [name, values] : weights) {
+  for (auto& [name, of_name] : weights) {
+    std::vector<float>& values = of_name;  // a binding cannot be captured everywhere
     const std::vector<float>& moment = trained.tensors.at(name).moment1;
     // Along the element with the largest gradient and one in the middle, together.
     const auto largest = std::max_element(moment.begin(), moment.end(),
