@@ -42,7 +42,7 @@ void Committer::work() {
   for (;;) {
     changed_.wait(lock, [this] { return stopping_ || due_; });
     if (!due_) return;
-    const auto& [commit, reports] = *due_;  // stays until it is done: nobody else changes it
+    const storage::Commit& commit = due_->first;  // stays until it is done: nobody else changes it
     lock.unlock();
     std::exception_ptr fault;
     try {
@@ -56,7 +56,7 @@ void Committer::work() {
     if (fault)
       fault_ = fault;
     else
-      committed_.insert(committed_.end(), reports.begin(), reports.end());
+      committed_.insert(committed_.end(), due_->second.begin(), due_->second.end());
     due_.reset();
     streamer_.set_committing(false);
     changed_.notify_all();
