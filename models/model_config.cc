@@ -280,13 +280,14 @@ ModelConfig parse_model(const std::string& text, const std::string& origin) {
   Json json;
   try {
     json = Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    // The library's text after its own prefix: "parse error at line 1, column 3: ...".
+  } catch (const Json::exception& error) {
+    // The library's text after its own prefix: "[json....] parse error at line 1, column 3: ...", or of a
+    // number that is too large, "[json....] number overflow parsing '1e999'".
     const std::string_view detail = error.what();
-    const size_t start = detail.find("parse error");
+    const size_t end = detail.find("] ");
     throw Error(ErrorKind::kUsage,
                 fmt::format("{}: is not JSON: {}", origin,
-                            printable(detail.substr(start == detail.npos ? 0 : start))),
+                            printable(detail.substr(end == detail.npos ? 0 : end + 2))),
                 "correct the file");
   }
   if (!json.is_object()) {

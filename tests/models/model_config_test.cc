@@ -97,9 +97,9 @@ TEST(ModelConfig, NamesTheNearestKnownModelTypeAndField) {
 }
 
 TEST(ModelConfig, SurvivesHostileText) {
-  for (const std::string& bad :
-       {std::string(), std::string("{"), std::string("[]"), std::string("\0\0", 2), std::string(100000, '['),
-        std::string("{\"model_type\": \"\x1b[31m\xff\"}"), std::string("nan")}) {
+  for (const std::string& bad : {std::string(), std::string("{"), std::string("[]"), std::string("\0\0", 2),
+                                 std::string(100000, '['), std::string("{\"model_type\": \"\x1b[31m\xff\"}"),
+                                 std::string("nan"), std::string("{\"n_layer\": 1e999}")}) {
     const std::string message = problem(bad);
     EXPECT_THAT(message, HasSubstr("config.json: "));
     EXPECT_EQ(message.find('\x1b'), std::string::npos);
