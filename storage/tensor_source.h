@@ -1,0 +1,80 @@
+// A thing that holds named tensors: a run, a checkpoint, a safetensors file or a folder of them. What it
+// holds is known from headers alone; content is read in pieces, so that memory does not grow with a tensor.
+//
+// A tensor is one or more planes of elements, row-major: in a safetensors file a single one, in a run those
+// of storage/layout.h. storage/tensor_values.h makes numbers of them.
+//
+// Ownership: a source holds its files (and a run's locks, if it was opened for reading). Threads: one at a
+// time. Failure: Error; read() throws kCorrupt for content that is not what was written, where that shows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "storage/element_type.h"
+
+namespace headrace::storage {
+
+struct SourcePlane {
+  std::string name;                        // as Plane::name; a safetensors type's name
+  ElementType type = ElementType::kOther;  // kOther: bytes of which we know no values
+  uint64_t element_bytes = 0;              // 0: unknown, the plane is read as bytes
+};
+
+struct SourceTensor {
+  std::string name;
+  std::vector<uint64_t> shape;
+  uint64_t elements = 0;
+  uint64_t bytes = 0;         // content of all planes
+  uint64_t stored_bytes = 0;  // that these take on disk; a share where others are compressed with them
+  std::vector<SourcePlane> planes;
+};
+
+struct SourceInfo {
+  std::string kind;  // "run", "checkpoint", "safetensors"
+  std::string path;
+  std::optional<uint64_t> step;
+  std::string model_json;          // the resolved configuration; empty where there is none
+  bool has_checksums = false;      // read() verifies what it reads
+  std::vector<std::string> notes;  // sentences for people
+  // What the headers already show to be wrong although the content can be read, such as gaps.
+  std::vector<std::string> faults;
+};
+
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  virtual const SourceInfo& info() const = 0;
+  virtual std::span<const SourceTensor> tensors() const = 0;
+  // Elements of a plane from `first_element` on, as many as fill `to` (bytes, where the plane's element_bytes
+  // is 0). Only if the source was opened for reading.
+  virtual void read(size_t tensor, uint32_t plane, uint64_t first_element, std::span<std::byte> to) = 0;
+};
+
+enum class SourceUse : uint8_t {
+  kList,  // headers; of a run its catalog, also while it is being trained
+  kRead,  // content too; a run's locks are taken (kRefused while it is in use)
+};
+
+struct SourceOptions {
+  SourceUse use = SourceUse::kList;
+  std::vector<std::string> shard_dirs = {};  // where a run's shards are now; empty: as recorded
+};
+
+// Whatever lies at `path`. Throws Error: kUsage for what is none of these (files that hold Python pickles are
+// refused by name), kCorrupt for a damaged one.
+std::unique_ptr<TensorSource> open_source(const std::string& path, const SourceOptions& options);
+
+// Reads a plane of a tensor from front to back, in pieces of at most `piece_bytes`.
+inline constexpr uint64_t kSourcePieceBytes = uint64_t{8} << 20;
+using PieceVisitor = std::function<void(std::span<const std::byte> piece)>;
+void read_plane(TensorSource& source, size_t tensor, uint32_t plane, std::span<std::byte> buffer,
+                const PieceVisitor& visit);
+
+}  // namespace headrace::storage

@@ -1,0 +1,102 @@
+#include "storage/run_source.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "storage/tensor_values.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/store_content.h"
+#include "tests/support/temporary_directory.h"
+
+namespace headrace {
+namespace {
+
+using namespace storage;
+using namespace testing;
+
+class RunSourceTest : public ::testing::Test {
+ protected:
+  RunSourceTest() : io_(make_block_io({IoBackend::kThreads})), run_(directory_ / "run") {
+    create_small(small_config(run_), *io_);
+    const auto store = Store::open(run_, {}, *io_);
+    for (uint64_t step = 1; step <= 3; step++) write_and_commit(*store, *io_, step);
+  }
+  // What a plane of a part holds, by the rule that filled it.
+  std::string expected(const Layout& layout, TensorId id, const TensorPart& part, uint32_t plane) const {
+    const TensorSpec& spec = layout.tensor(id);
+    std::string whole;
+    for (uint32_t b = 0; b < layout.block_count(id); b++) {
+      const BlockLayout& block = layout.block(layout.first_block(id) + b);
+      std::vector<std::byte> payload(block.payload_bytes);
+      fill_payload(layout, block, 3, payload);
+      whole.append(reinterpret_cast<const char*>(payload.data()) + block.planes[plane].offset,
+                   block.planes[plane].bytes);
+    }
+    uint64_t elements = 1;
+    for (const uint64_t length : part.shape) elements *= length;
+    const uint64_t unit = spec.planes[plane].element_bytes;
+    return whole.substr(part.first_element * unit, elements * unit);
+  }
+
+  TemporaryDirectory directory_;
+  std::unique_ptr<BlockIo> io_;
+  std::string run_;
+};
+
+TEST_F(RunSourceTest, GivesAnyElementsOfAnyPlane) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  const auto source = open_run(run_, {.use = SourceUse::kRead});
+  const Layout layout = small_layout();
+  size_t tensor = 0;
+  for (TensorId id = 0; id < layout.tensors().size(); id++) {
+    for (const TensorPart& part : layout.tensor(id).parts) {
+      for (uint32_t plane = 0; plane < layout.tensor(id).planes.size(); plane++) {
+        const std::string all = expected(layout, id, part, plane);
+        const uint64_t unit = layout.tensor(id).planes[plane].element_bytes, elements = all.size() / unit;
+        for (int round = 0; round < 20; round++) {
+          const uint64_t first = round == 0 ? 0 : random() % elements;
+          const uint64_t count = round == 0 ? elements : random() % (elements - first) + 1;
+          std::string got(count * unit, '\0');
+          source->read(tensor, plane, first, std::as_writable_bytes(std::span(got)));
+          ASSERT_EQ(got, all.substr(first * unit, count * unit)) << part.name << " plane " << plane;
+        }
+      }
+      tensor++;
+    }
+  }
+  EXPECT_EQ(tensor, source->tensors().size());
+}
+
+TEST_F(RunSourceTest, JoinsTheHalvesOfAWeight) {
+  const auto source = open_run(run_, {.use = SourceUse::kRead});
+  const auto fields = value_fields(source->tensors()[1]);
+  ASSERT_EQ(fields.size(), 3u);
+  EXPECT_EQ(fields[0].name, "");
+  EXPECT_EQ(fields[0].type, ElementType::kF32);
+  EXPECT_EQ(fields[1].name, "moment1");
+  std::vector<uint16_t> high(100);
+  std::vector<int16_t> low(100);
+  std::vector<uint32_t> joined(100);
+  std::vector<std::byte> scratch;
+  source->read(1, 0, 50, std::as_writable_bytes(std::span(high)));
+  source->read(1, 1, 50, std::as_writable_bytes(std::span(low)));
+  read_values(*source, 1, fields[0], 50, std::as_writable_bytes(std::span(joined)), scratch);
+  for (size_t i = 0; i < joined.size(); i++)
+    ASSERT_EQ(joined[i], (uint32_t{high[i]} << 16) + static_cast<uint32_t>(int32_t{low[i]}));
+}
+
+TEST_F(RunSourceTest, ListsARunThatIsInUseAndLeavesItsContentAlone) {
+  const auto store = Store::open(run_, {}, *io_);
+  const auto source = open_run(run_, {.use = SourceUse::kList});
+  EXPECT_EQ(source->info().step, 3u);
+  EXPECT_EQ(source->tensors().size(), 6u);
+  EXPECT_EQ(source->tensors()[3].name, "b.bias");
+  expect_error(ErrorKind::kRefused, "run", [&] { open_run(run_, {.use = SourceUse::kRead}); });
+}
+
+}  // namespace
+}  // namespace headrace
