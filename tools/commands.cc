@@ -55,7 +55,7 @@ const std::vector<Command>& commands() {
       {"plan", "what a training would take, before it runs", run_plan},
       {"eval", "loss and perplexity of a run on other text", run_eval},
       {"bench", "how fast a directory's storage is, and whether it suits training", run_bench},
-      {"inspect", "the tensors of a run, or its digest", run_inspect},
+      {"inspect", "what a run, checkpoint or safetensors file holds", run_inspect},
   };
   return list;
 }

@@ -68,14 +68,14 @@ size_t columns(std::string_view text) {
 
 }  // namespace
 
-TerminalStyle terminal_style() {
+TerminalStyle terminal_style(int descriptor) {
   TerminalStyle style;
   const char* term = std::getenv("TERM");
-  style.is_terminal = ::isatty(STDERR_FILENO) == 1 && term != nullptr && std::string_view(term) != "dumb";
+  style.is_terminal = ::isatty(descriptor) == 1 && term != nullptr && std::string_view(term) != "dumb";
   const char* no_colour = std::getenv("NO_COLOR");
   style.colour = style.is_terminal && (no_colour == nullptr || *no_colour == '\0');
   winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) style.width = size.ws_col;
+  if (::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) style.width = size.ws_col;
   return style;
 }
 

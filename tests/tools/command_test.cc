@@ -67,7 +67,7 @@ TEST_F(CommandLine, ExitsWithTwoForWrongUsage) {
            {{"train", "run", "--model", "gpt2", "--data", "none", "--steps", "3"},
             "No such file or directory"},
            {{"train", "run", "--model", "gpt2", "--data", ".", "--steps", "3"}, "is a directory"},
-           {{"inspect", "run"}, "run holds no run"},
+           {{"inspect", "run"}, "cannot look at run: No such file or directory"},
            {{"eval", "run", "--data", "text"}, "run holds no run"}}) {
     const ProcessResult result = headrace(arguments);
     EXPECT_EQ(result.exit_status, 2) << text;
