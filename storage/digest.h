@@ -1,6 +1,6 @@
-// The digest of a run or checkpoint: one hexadecimal text that depends on the logical content alone: names and shapes of
-// the tensors, their exact values and those of the optimizer's state, and the committed step. Never on slots,
-// shards, block size, or how tensors share records. Equal digests mean equal models.
+// The digest of a run or checkpoint: one hexadecimal text that depends on the logical content alone: names
+// and shapes of the tensors, their exact values and those of the optimizer's state, and the committed step.
+// Never on slots, shards, block size, or how tensors share records. Equal digests mean equal models.
 #pragma once
 
 #include <functional>

@@ -22,7 +22,8 @@ struct TerminalStyle {
   uint32_t width = 80;  // columns
 };
 
-// Of standard error, or of another descriptor: no terminal where TERM is "dumb"; no colour where NO_COLOR is set.
+// Of standard error, or of another descriptor: no terminal where TERM is "dumb"; no colour where NO_COLOR is
+// set.
 TerminalStyle terminal_style(int descriptor = 2);
 
 struct ProgressState {
