@@ -177,9 +177,21 @@ class TrainLoop {
         eval_ = {};
         eval_loss_ = 0;
       }
+    } else if (item.kind == WorkItem::Kind::kFinish) {
+      add_cost(report);
     }
     report_committed();
     return stop_ == 0;
+  }
+
+  // Of a committed step, or of the last step's late updates, which are an item of their own.
+  void add_cost(const StepReport& report) {
+    summary_.seconds += report.seconds;
+    summary_.read_wait_seconds += report.read_wait_seconds;
+    summary_.write_wait_seconds += report.write_wait_seconds;
+    summary_.read_bytes += report.read_bytes;
+    summary_.written_bytes += report.written_bytes;
+    summary_.peak_rss_bytes = std::max(summary_.peak_rss_bytes, report.rss_bytes);
   }
 
   void report_committed() {
@@ -191,12 +203,7 @@ class TrainLoop {
       summary_.last_step = report.step;
       summary_.last_loss = report.loss;
       summary_.tokens += report.tokens;
-      summary_.seconds += report.seconds;
-      summary_.read_wait_seconds += report.read_wait_seconds;
-      summary_.write_wait_seconds += report.write_wait_seconds;
-      summary_.read_bytes += report.read_bytes;
-      summary_.written_bytes += report.written_bytes;
-      summary_.peak_rss_bytes = std::max(summary_.peak_rss_bytes, report.rss_bytes);
+      add_cost(report);
       if (report.skipped) {
         summary_.skipped_steps++;
         listener_.narrate(

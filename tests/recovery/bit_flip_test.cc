@@ -170,6 +170,7 @@ TEST_F(BitFlips, AreFoundOrWithoutEffect) {
   for (const auto& [name, outcomes] : outcomes_)
     fmt::print("{}: {} flips, {} detected, {} without effect\n", name, outcomes.flips, outcomes.detected,
                outcomes.without_effect);
+  fmt::print("trained on after {} of them\n", gone_on);
 }
 
 }  // namespace

@@ -10,13 +10,16 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "tests/engine/math/workspace.h"
+
 namespace headrace::math {
 namespace {
+
+using testing::Workspace;
 
 // Values in [-1, 1] with full mantissas.
 std::vector<float> random_floats(int64_t count, uint32_t seed) {
@@ -58,20 +61,6 @@ struct RandomWeight {
     const int64_t offset = first * view.columns;
     return {view.high + offset, view.low != nullptr ? view.low + offset : nullptr, count, view.columns};
   }
-};
-
-class Workspace {
- public:
-  explicit Workspace(size_t bytes) : bytes_(bytes + 64) {
-    void* start = bytes_.data();
-    size_t space = bytes_.size();
-    aligned_ = {static_cast<std::byte*>(std::align(64, bytes, start, space)), bytes};
-  }
-  operator std::span<std::byte>() { return aligned_; }
-
- private:
-  std::vector<std::byte> bytes_;
-  std::span<std::byte> aligned_;
 };
 
 void nt(ConstMatrix x, WeightView w, const float* bias, Matrix y) {

@@ -9,13 +9,13 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <memory>
 #include <random>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "engine/math/views.h"
+#include "tests/engine/math/workspace.h"
 
 namespace headrace::math::testing {
 
@@ -76,20 +76,6 @@ class Grid {
   static constexpr float kPadding = -7777;
   int64_t rows_, columns_, stride_;
   std::vector<float> values_;
-};
-
-class Workspace {
- public:
-  explicit Workspace(size_t bytes) : bytes_(bytes + 64) {
-    void* start = bytes_.data();
-    size_t space = bytes_.size();
-    aligned_ = {static_cast<std::byte*>(std::align(64, bytes, start, space)), bytes};
-  }
-  operator std::span<std::byte>() { return aligned_; }
-
- private:
-  std::vector<std::byte> bytes_;
-  std::span<std::byte> aligned_;
 };
 
 using Doubles = std::vector<double>;
