@@ -73,7 +73,6 @@ std::vector<Tensor> CrossEntropyHead::backward(Context& context, const train::Mi
                                                train::Span span, const std::vector<Tensor>& x,
                                                const Saved& saved, bool recompute_logits) const {
   std::vector<Tensor> dx;
-  dx.reserve(x.size());
   for (const Tensor& input : x) dx.push_back(context.tensor(input.rows, input.columns));
   const float scale = 1.0F / float(batch.total_tokens());
   std::vector<std::vector<Tensor>> logits;

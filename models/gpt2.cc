@@ -115,7 +115,6 @@ class Gpt2 : public train::Model {
   void forward(Context& context, const train::MicroBatches& parts, bool keep) {
     const std::vector<train::Span> spans = parts.spans();
     std::vector<std::vector<Tensor>> x;
-    x.reserve(spans.size());
     for (const train::Span span : spans) x.push_back(embedding_->forward(context, parts, span));
     for (const Gpt2Layer& layer : layers_) {
       kept_.emplace_back();

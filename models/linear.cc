@@ -15,7 +15,6 @@ using stream::Workspace;
 std::vector<Tensor> Linear::forward(Context& context, const std::vector<Tensor>& x,
                                     const Vectors& vectors) const {
   std::vector<Tensor> y;
-  y.reserve(x.size());
   for (const Tensor& input : x) y.push_back(context.tensor(input.rows, weight_.rows));
   context.forward({.weight = weight_,
                    .items = x.size(),
@@ -42,7 +41,6 @@ std::vector<Tensor> Linear::backward(Context& context, const std::vector<Tensor>
                                      const std::vector<Tensor>& dy, const Vectors& vectors,
                                      int64_t seq) const {
   std::vector<Tensor> dx;
-  dx.reserve(x.size());
   for (const Tensor& input : x) dx.push_back(context.tensor(input.rows, weight_.columns));
   context.backward(
       {.weight = weight_,

@@ -40,6 +40,10 @@ class StoreOnShards final : public Store {
   const std::string& cursor_json() const override { return step_record_.cursor_json; }
   const std::vector<std::string>& notes() const override { return notes_; }
   uint64_t step() const override { return step_; }
+  const std::string& run_id() const override { return run_id_; }
+  uint64_t written_step(BlockId block) const override {
+    return states_[block].steps[committed_slot(states_[block].word.load(std::memory_order_acquire))];
+  }
   std::vector<std::string> shard_paths() const override;
   std::span<const FileIndex> shard_files() const override { return {files_.data(), shards_.size()}; }
   uint32_t shard_of(BlockId block) const override { return places_[block].shard; }
@@ -73,7 +77,7 @@ class StoreOnShards final : public Store {
   File run_lock_;
   std::unique_ptr<Catalog> catalog_;
   Layout layout_;
-  std::string model_json_;
+  std::string run_id_, model_json_;
   std::vector<std::string> notes_;
   StepRecord step_record_;
   std::atomic<uint64_t> step_{0};
@@ -95,7 +99,7 @@ StoreOnShards::StoreOnShards(const std::string& run_dir, const std::vector<std::
     throw Error(ErrorKind::kUsage, fmt::format("{} holds no run", run_dir), "Name the directory of a run");
   }
   run_lock_ = lock_run(run_dir);
-  if (remove_marker(run_dir)) notes_.emplace_back("the run's creation had been cut short at its end");
+  if (remove_marker(run_dir)) notes_.push_back("the run's creation had been cut short at its end");
   catalog_ = std::make_unique<Catalog>(catalog_directory(run_dir), CatalogAccess::kWrite);
   CatalogContent content = catalog_->load();
   const std::vector<std::string> directories = find_shards(run_dir, content, shard_dirs);
@@ -125,6 +129,7 @@ StoreOnShards::StoreOnShards(const std::string& run_dir, const std::vector<std::
                                  drive_number(drives, drives.size() - 1)}));
   take_states(content);
   layout_ = std::move(content.layout);
+  run_id_ = std::move(content.run_id);
   model_json_ = std::move(content.model_json);
   step_record_ = std::move(content.step);
   places_ = std::move(content.places);

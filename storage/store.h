@@ -30,6 +30,7 @@ struct StoreConfig {
   Layout layout;
   std::string model_json;   // the resolved configuration that made the layout, kept in the catalog
   std::string cursor_json;  // small state that commits with a step (seed, data position)
+  uint64_t step = 0;        // that the content belongs to: of a run restored from a checkpoint
 };
 
 // Content of a block's planes at creation: fills `payload` (layout.payload_bytes, zeroed before) and returns
@@ -51,10 +52,11 @@ struct Commit {
 
 class Store {
  public:
-  // Lays out a new run: marker, shards, content, catalog with step 0 committed. The run directory may exist
-  // empty or with the remains of an unfinished creation (those are removed); anything else in it is an Error
-  // (kUsage). Space is reserved first: too little is kRefused and names directory, needed and free bytes.
-  // `filler` is called once a block, several at a time from the calling thread's helpers; `threads` of them.
+  // Lays out a new run: marker, shards, content, catalog with `config.step` committed. The run directory may
+  // exist empty or with the remains of an unfinished creation (those are removed); anything else in it is an
+  // Error (kUsage). Space is reserved first: too little is kRefused and names directory, needed and free
+  // bytes. `filler` is called once a block, several at a time from the calling thread's helpers; `threads` of
+  // them.
   static void create(const StoreConfig& config, BlockIo& io, const BlockFiller& filler, uint32_t threads,
                      const CreateProgress& progress);
   // True when `run_dir` holds a committed run (a catalog with step 0 or later).
@@ -74,7 +76,10 @@ class Store {
   virtual const std::string& cursor_json() const = 0;  // of the committed step
   // What open() found and put right, in sentences for people.
   virtual const std::vector<std::string>& notes() const = 0;
-  virtual uint64_t step() const = 0;                         // committed
+  virtual uint64_t step() const = 0;              // committed
+  virtual const std::string& run_id() const = 0;  // 32 hexadecimal digits
+  // The step that the committed content of a block was written for; no two contents of a block share one.
+  virtual uint64_t written_step(BlockId block) const = 0;
   virtual std::vector<std::string> shard_paths() const = 0;  // directories, in shard order; spill goes there
   virtual std::span<const FileIndex> shard_files() const = 0;
   virtual uint32_t shard_of(BlockId block) const = 0;

@@ -257,6 +257,7 @@ void Store::create(const StoreConfig& config, BlockIo& io, const BlockFiller& fi
     content.model_json = config.model_json;
     content.layout = config.layout;
     content.home = home_of(config.run_dir);
+    content.step.step = config.step;
     content.step.cursor_json = config.cursor_json;
     const std::vector<std::string> directories =
         new_shard_directories(config.run_dir, content.run_id, config.shard_dirs);

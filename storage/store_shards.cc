@@ -34,7 +34,7 @@ std::string find_moved(const std::string& run_dir, const CatalogContent& content
   if (shard_dirs.size() == content.shards.size() && file_exists(shard_dirs[shard] + "/data.mdb")) {
     return shard_dirs[shard];
   }
-  std::string recorded = path_from_run(run_dir, content.shards[shard].path);
+  const std::string recorded = path_from_run(run_dir, content.shards[shard].path);
   const bool inside = recorded != content.shards[shard].path;
   if (inside && file_exists(recorded + "/data.mdb")) return recorded;
   throw Error(ErrorKind::kRefused,

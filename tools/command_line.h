@@ -24,6 +24,7 @@ struct CommandSpec {
   std::string positional_help;
   bool positional_repeatable = false;
   bool positional_optional = false;
+  std::string second_positional, second_positional_help;  // where there are two
   std::vector<CommandOption> options;
   std::string footer;  // below the options in the help
 };
@@ -36,6 +37,7 @@ struct Arguments {
   std::string help;        // not empty: --help was asked for, and this is the text; nothing else is set
   std::string positional;  // the first
   std::vector<std::string> positionals;  // one at least, where it is not optional
+  std::string second_positional;
   std::vector<GivenOption> options;
 };
 

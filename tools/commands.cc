@@ -19,7 +19,7 @@ constexpr const char* kVersion = "0.1.0";
 std::string overview() {
   std::string text =
       "headrace trains networks larger than memory on one machine.\n\nUsage: headrace COMMAND ...\n\n";
-  for (const Command& command : commands()) text += fmt::format("  {:<10}{}\n", command.name, command.help);
+  for (const Command& command : commands()) text += fmt::format("  {:<12}{}\n", command.name, command.help);
   return text + "\nheadrace COMMAND --help says more; headrace --version says which version this is.\n";
 }
 
@@ -56,6 +56,8 @@ const std::vector<Command>& commands() {
       {"eval", "loss and perplexity of a run on other text", run_eval},
       {"bench", "how fast a directory's storage is, and whether it suits training", run_bench},
       {"inspect", "what a run, checkpoint or safetensors file holds", run_inspect},
+      {"checkpoint", "saves a stopped run's committed step, compressed", run_checkpoint},
+      {"restore", "makes a run from a checkpoint", run_restore},
   };
   return list;
 }

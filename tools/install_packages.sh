@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config
-  libtbb-dev liburing-dev liblmdb-dev libxxhash-dev libhwy-dev
+  libtbb-dev liburing-dev liblmdb-dev libxxhash-dev libzstd-dev libhwy-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev
   libjs-chart.js
   libgtest-dev libgmock-dev e2fsprogs mount

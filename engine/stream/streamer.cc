@@ -351,7 +351,7 @@ void Streamer::set_committing(bool committing) {
 
 void Streamer::fail(std::exception_ptr fault) {
   std::lock_guard lock(mutex_);
-  if (!fault_) fault_ = std::move(fault);
+  if (!fault_) fault_ = fault;
   waiters_.wake();
   idle_.notify_all();
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <limits>
@@ -165,11 +166,17 @@ RunOptions run_options_from_json(const std::string& text) {
   RunOptions options;
   for (const RunOption& option : run_option_table()) {
     const auto found = json.find(option.name);
-    if (found == json.end() || !found->is_string()) throw damaged(fmt::format("no text '{}'", option.name));
+    if (found == json.end()) continue;  // from before there was this option: it is what it was then
+    if (!found->is_string()) throw damaged(fmt::format("no text '{}'", option.name));
     const auto value = found->get<std::string>();
     if (value.empty() && option.type == OptionType::kText) continue;
     const std::string problem = option.set(options, value);
     if (!problem.empty()) throw damaged(fmt::format("{}: {}", option.name, problem));
+  }
+  for (const auto& [name, value] : json.items()) {
+    const bool known = std::any_of(run_option_table().begin(), run_option_table().end(),
+                                   [&](const RunOption& option) { return option.name == name; });
+    if (!known) throw damaged(fmt::format("'{}' is no option that this version knows", printable(name, 60)));
   }
   return options;
 }

@@ -21,7 +21,8 @@ void require_data(const RunOptions& options);  // throws Error (kUsage) where no
 
 // The text of config.toml: a comment, then one key an option. tools/ reads it.
 std::string run_options_toml(const RunOptions& options);
-// One object, a text an option; reads back to equal options. Throws Error (kCorrupt) for anything else.
+// One object, a text an option; reads back to equal options. An option that is missing has its default: the
+// text may be of an earlier version. Throws Error (kCorrupt) for anything else.
 std::string run_options_json(const RunOptions& options);
 RunOptions run_options_from_json(const std::string& text);
 

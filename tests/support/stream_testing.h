@@ -34,6 +34,8 @@ class SimpleStore final : public storage::Store {
   const std::string& cursor_json() const override { return empty_; }
   const std::vector<std::string>& notes() const override { return notes_; }
   uint64_t step() const override { return 0; }
+  const std::string& run_id() const override { return empty_; }
+  uint64_t written_step(storage::BlockId) const override { return 0; }
   std::vector<std::string> shard_paths() const override { return {"first", "second"}; }  // of spill files
   std::span<const storage::FileIndex> shard_files() const override { return {&file_, 1}; }
   uint32_t shard_of(storage::BlockId) const override { return 0; }

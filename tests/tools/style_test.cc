@@ -70,6 +70,7 @@ TEST(Style, ThirdPartyHeadersAreIncludedWhereTheyAreWrapped) {
       {"<lmdb.h", {"storage/"}},
       {"<liburing", {"storage/uring_io"}},
       {"<xxhash", {"storage/xxh3.h"}},
+      {"<zstd", {"storage/codec.cc"}},
       {"<hwy/", {"engine/math/"}},
       {"<oneapi/", {"engine/", "models/"}},
       {"<tbb/", {}},

@@ -45,8 +45,13 @@ TEST(RunOptions, ReadBackFromJsonAsTheyWere) {
   EXPECT_EQ(back.lr, 1.0 / 3);
 }
 
+TEST(RunOptions, TakeDefaultsWhereAnEarlierVersionHadNoOption) {
+  EXPECT_EQ(run_options_from_json("{\"lr\":\"0.5\"}").lr, 0.5);
+  EXPECT_EQ(run_options_from_json("{}").batch, RunOptions{}.batch);
+}
+
 TEST(RunOptions, RefuseDamagedJson) {
-  for (const char* bad : {"", "[]", "{}", "{\"model\":1}"})
+  for (const char* bad : {"", "[]", "{\"model\":1}", "{\"modle\":\"gpt2\"}"})
     EXPECT_THROW(run_options_from_json(bad), Error) << bad;
   std::string json = run_options_json(unusual());
   json.replace(json.find("\"7\""), 3, "\"0\"");

@@ -1,0 +1,112 @@
+// `checkpoint` and `restore` through the built program: a restored run is the run that was saved, whatever
+// its blocks, shards and back end, and trains on with the same bits.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "build_paths.h"
+#include "tests/support/tool_run.h"
+
+namespace headrace {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::ProcessResult;
+using testing::ToolRun;
+
+const char* const kConfig =
+    R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 128, "n_head": 2, "vocab_size": 300, "n_positions": 64})";
+
+class CheckpointCommands : public ::testing::Test {
+ protected:
+  ProcessResult train(const std::string& run, uint64_t steps) const {
+    return tool_.train(run, steps,
+                       {"--seq", "32", "--batch", "2", "--memory", "64MiB", "--schedule", "constant"});
+  }
+  void expect_success(const ProcessResult& result) const { ASSERT_EQ(result.exit_status, 0) << result.err; }
+  std::vector<std::string> metrics_after(const std::string& run, size_t steps) const {
+    const std::vector<std::string> all = tool_.metrics(run);
+    return {all.begin() + static_cast<ptrdiff_t>(all.size() - steps), all.end()};
+  }
+
+  ToolRun tool_{HEADRACE_BINARY, kConfig, 20000};
+};
+
+TEST_F(CheckpointCommands, ARestoredRunTrainsOnWithTheSameBits) {
+  expect_success(train("run", 4));
+  const std::string digest = tool_.digest("run");
+  const ProcessResult saved = tool_.run({"checkpoint", "run", "--level", "3", "--json"});
+  expect_success(saved);
+  EXPECT_EQ(nlohmann::json::parse(saved.out).at("step"), 4);
+  const std::string checkpoint = "run/checkpoints/step-000004";
+  std::filesystem::create_directory(tool_.path("a"));
+  std::filesystem::create_directory(tool_.path("b"));
+  const std::vector<std::vector<std::string>> kinds{
+      {},
+      {"--block-size", "64KiB", "--io", "threads"},
+      {"--shard-dir", "a", "--shard-dir", "b", "--threads", "1"}};
+  for (const auto& kind : kinds) {
+    const std::string name = "restored" + std::to_string(&kind - kinds.data());
+    std::vector<std::string> arguments{"restore", checkpoint, name};
+    arguments.insert(arguments.end(), kind.begin(), kind.end());
+    expect_success(tool_.run(arguments));
+    EXPECT_EQ(tool_.digest(name), digest) << name;
+  }
+  expect_success(train("run", 8));
+  for (const char* name : {"restored0", "restored1", "restored2"}) {
+    expect_success(tool_.run({"train", name, "--steps", "8", "--memory", "64MiB"}));
+    EXPECT_EQ(tool_.digest(name), tool_.digest("run")) << name;
+    EXPECT_EQ(tool_.metrics(name), metrics_after("run", 4)) << name;
+  }
+}
+
+TEST_F(CheckpointCommands, WeightsAloneBeginAFreshTraining) {
+  expect_success(train("run", 3));
+  expect_success(tool_.run({"checkpoint", "run", "--weights-only"}));
+  const ProcessResult restored = tool_.run({"restore", "run/checkpoints/step-000003-weights", "new"});
+  expect_success(restored);
+  EXPECT_THAT(restored.out, HasSubstr("the optimizer starts afresh"));
+  expect_success(tool_.run({"checkpoint", "run"}));
+  expect_success(tool_.run({"restore", "run/checkpoints/step-000003", "same", "--weights-only"}));
+  EXPECT_EQ(tool_.digest("same"), tool_.digest("new"));
+  expect_success(tool_.run({"train", "new", "--steps", "2", "--memory", "64MiB"}));
+  EXPECT_EQ(tool_.metrics("new").size(), 2u);
+}
+
+TEST_F(CheckpointCommands, AModelWhoseFileIsGoneComesWithTheCheckpoint) {
+  expect_success(train("run", 2));
+  expect_success(tool_.run({"checkpoint", "run", "--output", "saved"}));
+  std::filesystem::remove(tool_.path("config.json"));
+  expect_success(tool_.run({"restore", "saved", "new"}));
+  expect_success(tool_.run({"train", "new", "--steps", "3", "--memory", "64MiB"}));
+  EXPECT_EQ(tool_.metrics("new").size(), 1u);
+}
+
+TEST_F(CheckpointCommands, SayWhatIsWrong) {
+  expect_success(train("run", 1));
+  expect_success(tool_.run({"checkpoint", "run"}));
+  const std::string checkpoint = "run/checkpoints/step-000001";
+  const auto refused = [&](const std::vector<std::string>& arguments, int status, const std::string& text) {
+    const ProcessResult result = tool_.run(arguments);
+    EXPECT_EQ(result.exit_status, status) << arguments[0];
+    EXPECT_THAT(result.err, HasSubstr(text));
+  };
+  refused({"checkpoint", "run"}, 2, "is there already");
+  refused({"checkpoint", "nothing"}, 2, "holds no run");
+  refused({"checkpoint", "run", "--level", "20"}, 2, "--level");
+  refused({"checkpoint", "run", "--wieghts-only"}, 2, "did you mean --weights-only");
+  refused({"restore", checkpoint}, 2, "no RUN was named");
+  refused({"restore", checkpoint, "run"}, 2, "already holds a run");
+  refused({"restore", "run", "new"}, 2, "holds no checkpoint");
+  refused({"restore", "text", "new"}, 2, "is a file");
+  refused({"restore", checkpoint, "new", "--block-size", "1"}, 2, "--block-size");
+  const std::string pack = tool_.path(checkpoint + "/pack-00000");
+  std::filesystem::resize_file(pack, std::filesystem::file_size(pack) - 1);
+  refused({"restore", checkpoint, "new"}, 4, "pack-00000");
+  EXPECT_FALSE(std::filesystem::exists(tool_.path("new")));
+}
+
+}  // namespace
+}  // namespace headrace
