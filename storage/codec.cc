@@ -20,55 +20,80 @@ constexpr size_t kMostPlanes = 16, kFrameOverhead = 128;
 
 static_assert(std::endian::native == std::endian::little, "the highest byte of a value is its last");
 
-// Sixteen values and sixteen bytes, as the compilers' vectors.
+// Sixteen values at a time, in the compilers' vectors of sixteen bytes: as many rows as a value has bytes.
 constexpr size_t kLanes = 16;
+using Row __attribute__((vector_size(kLanes))) = uint8_t;
 template <typename Value>
-using Words __attribute__((vector_size(kLanes * sizeof(Value)))) = Value;
-using Bytes __attribute__((vector_size(kLanes))) = uint8_t;
+using Words __attribute__((vector_size(kLanes))) = Value;
+
+// A perfect shuffle of the bytes of all rows: the first half's alternate with the second half's. It moves
+// each bit of a byte's position up by one and the highest to the front, so that four of them turn the bytes
+// of sixteen values (position: value, then byte) into planes (byte, then value), and log2 of the rows turn
+// back.
+template <size_t kRows>
+void shuffle(Row (&rows)[kRows], int times) {
+  for (; times > 0; times--) {
+    Row mixed[kRows];
+    for (size_t i = 0; i < kRows / 2; i++) {
+      const Row a = rows[i], b = rows[i + kRows / 2];
+      mixed[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      mixed[2 * i + 1] =
+          __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    }
+    std::memcpy(rows, mixed, sizeof mixed);
+  }
+}
+
+template <typename Value>
+void rotate_rows(Row (&rows)[sizeof(Value)], int bits) {
+  for (Row& row : rows) {
+    Words<Value> words;
+    std::memcpy(&words, &row, sizeof words);
+    words = words << bits | words >> (8 * int(sizeof(Value)) - bits);
+    std::memcpy(&row, &words, sizeof words);
+  }
+}
 
 // One pass over the values writes all of their byte planes.
 template <typename Value, bool kRotate>
 void split_words(const std::byte* from, size_t count, std::byte* to) {
-  constexpr int kBits = 8 * sizeof(Value);
+  constexpr size_t kBytes = sizeof(Value);
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    Words<Value> values;
-    std::memcpy(&values, from + i * sizeof(Value), sizeof values);
-    if constexpr (kRotate) values = values << 1 | values >> (kBits - 1);
-    for (size_t byte = 0; byte < sizeof(Value); byte++) {
-      const Bytes bytes = __builtin_convertvector(values >> (kBits - 8 * (int(byte) + 1)), Bytes);
-      std::memcpy(to + byte * count + i, &bytes, sizeof bytes);
-    }
+    Row rows[kBytes];
+    std::memcpy(rows, from + i * kBytes, sizeof rows);
+    if constexpr (kRotate) rotate_rows<Value>(rows, 1);
+    shuffle(rows, std::countr_zero(kLanes));
+    for (size_t byte = 0; byte < kBytes; byte++)
+      std::memcpy(to + byte * count + i, &rows[kBytes - 1 - byte], kLanes);
   }
   for (; i < count; i++) {
     Value value;
-    std::memcpy(&value, from + i * sizeof(Value), sizeof value);
+    std::memcpy(&value, from + i * kBytes, kBytes);
     if constexpr (kRotate) value = std::rotl(value, 1);
-    for (size_t byte = 0; byte < sizeof(Value); byte++)
-      to[byte * count + i] = static_cast<std::byte>(value >> (kBits - 8 * (byte + 1)));
+    for (size_t byte = 0; byte < kBytes; byte++)
+      to[byte * count + i] = static_cast<std::byte>(value >> 8 * (kBytes - 1 - byte));
   }
 }
 
 template <typename Value, bool kRotate>
 void join_words(const std::byte* from, size_t count, std::byte* to) {
-  constexpr int kBits = 8 * sizeof(Value);
+  constexpr size_t kBytes = sizeof(Value);
   size_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    Words<Value> values{};
-    for (size_t byte = 0; byte < sizeof(Value); byte++) {
-      Bytes bytes;
-      std::memcpy(&bytes, from + byte * count + i, sizeof bytes);
-      values = values << 8 | __builtin_convertvector(bytes, Words<Value>);
-    }
-    if constexpr (kRotate) values = values >> 1 | values << (kBits - 1);
-    std::memcpy(to + i * sizeof(Value), &values, sizeof values);
+    Row rows[kBytes];
+    for (size_t byte = 0; byte < kBytes; byte++)
+      std::memcpy(&rows[kBytes - 1 - byte], from + byte * count + i, kLanes);
+    shuffle(rows, std::countr_zero(kBytes));
+    if constexpr (kRotate) rotate_rows<Value>(rows, 8 * int(kBytes) - 1);
+    std::memcpy(to + i * kBytes, rows, sizeof rows);
   }
   for (; i < count; i++) {
     Value value = 0;
-    for (size_t byte = 0; byte < sizeof(Value); byte++)
+    for (size_t byte = 0; byte < kBytes; byte++)
       value = static_cast<Value>(value << 8 | static_cast<Value>(from[byte * count + i]));
     if constexpr (kRotate) value = std::rotr(value, 1);
-    std::memcpy(to + i * sizeof(Value), &value, sizeof value);
+    std::memcpy(to + i * kBytes, &value, kBytes);
   }
 }
 

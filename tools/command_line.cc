@@ -57,9 +57,9 @@ void refuse_unknown(const CommandSpec& spec, const std::vector<std::string>& rem
 Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& arguments) {
   CLI::App app(spec.description, "headrace " + spec.name);
   app.allow_extras();
-  const std::string shown = fmt::format(
-      fmt::runtime(spec.positional_optional ? "[{}]{}{}{}" : "{}{}{}{}"), spec.positional,
-      spec.positional_repeatable ? "..." : "", spec.second_positional.empty() ? "" : " ", spec.second_positional);
+  const std::string shown = fmt::format(fmt::runtime(spec.positional_optional ? "[{}]{}{}{}" : "{}{}{}{}"),
+                                        spec.positional, spec.positional_repeatable ? "..." : "",
+                                        spec.second_positional.empty() ? "" : " ", spec.second_positional);
   app.formatter(
       std::make_shared<HelpFormatter>(fmt::format("Usage: headrace {} {} [OPTIONS]\n", spec.name, shown)));
   app.footer(spec.footer);
@@ -102,7 +102,8 @@ Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string
   if (!named && !spec.positional_optional) throw usage(spec, fmt::format("no {} was named", spec.positional));
   if (named) result.positional = result.positionals[0];
   if (!spec.second_positional.empty()) {
-    if (result.positionals.size() < 2) throw usage(spec, fmt::format("no {} was named", spec.second_positional));
+    if (result.positionals.size() < 2)
+      throw usage(spec, fmt::format("no {} was named", spec.second_positional));
     result.second_positional = result.positionals[1];
     result.positionals.erase(result.positionals.begin() + 1);
   }

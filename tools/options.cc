@@ -10,6 +10,7 @@
 #include "engine/train/run_options.h"
 #include "engine/train/text_data.h"
 #include "models/model_config.h"
+#include "storage/codec.h"
 #include "storage/error.h"
 #include "storage/text.h"
 
@@ -32,21 +33,6 @@ OptionEntry<TrainRequest> lift(OptionEntry<Part> entry, Part TrainRequest::*part
           entry.choices,
           [=](TrainRequest& r, const std::string& text) { return entry.set(r.*part, text); },
           [=](const TrainRequest& r) { return entry.get(r.*part); }};
-}
-
-// An option of the contract whose machinery is not built: only the value that means "none" is taken.
-OptionEntry<TrainRequest> not_yet(std::string name, const std::string& only) {
-  return {std::move(name),
-          OptionType::kCount,
-          "N",
-          "",
-          {},
-          [only](TrainRequest&, const std::string& text) {
-            return text == only ? std::string{}
-                                : fmt::format("'{}' is not supported by this version, only {}",
-                                              printable(text, 60), only);
-          },
-          [only](const TrainRequest&) { return only; }};
 }
 
 template <typename Part>
@@ -100,7 +86,6 @@ std::vector<TrainOption> make_options() {
     const bool hidden = option.name == "data-fingerprint";
     options.push_back({lift(option, &TrainRequest::run), true, hidden});
   }
-  options.push_back({not_yet("checkpoint-every", "0"), true, true});
   auto session = [&](OptionEntry<Session> entry) {
     options.push_back({lift(std::move(entry), &TrainRequest::session), false, false});
   };
@@ -124,6 +109,16 @@ std::vector<TrainOption> make_options() {
       "at a step whose loss or gradient is not finite: stop before it counts, or go on without its update"));
   session(switch_option("wait-for-space", &Session::wait_for_space,
                         "a full disk pauses the training until there is room, as it does on a terminal"));
+  session(train::count_option("checkpoint-every", &Session::checkpoint_every, 0, kMostSteps,
+                              "save a checkpoint in RUN/checkpoints every so many steps; 0: never"));
+  session(train::count_option("keep", &Session::keep, 0, kMostSteps,
+                              "of these, keep so many of the newest; 0: all"));
+  session(switch_option("checkpoint-weights-only", &Session::checkpoint_weights_only,
+                        "save the weights without the optimizer's state"));
+  session(train::count_option("checkpoint-level", &Session::checkpoint_level, storage::kLeastLevel,
+                              storage::kMostLevel, "zstd's level for checkpoints"));
+  session(train::count_option("checkpoint-threads", &Session::checkpoint_threads, 0, 4096,
+                              "threads that compress checkpoints at a time; 0: all that compute"));
   options.push_back({switch_option("json", &TrainRequest::json, "one JSON object a step, and one in the end"),
                      false, false});
   options.push_back(

@@ -152,6 +152,12 @@ std::string render_summary(const train::TrainSummary& s) {
        fmt::format("{} tokens a second, {} in all",
                    format_count(s.seconds > 0 ? std::round(static_cast<double>(s.tokens) / s.seconds) : 0),
                    format_duration(s.seconds)));
+  if (s.checkpoints.count > 0) {
+    line("checkpoints",
+         fmt::format("{}, {} in {}; {} read for them", s.checkpoints.count,
+                     format_size(s.checkpoints.content_bytes), format_size(s.checkpoints.stored_bytes),
+                     format_size(s.checkpoints.read_bytes)));
+  }
   line("read from disk",
        fmt::format("{} a step",
                    format_size(static_cast<uint64_t>(static_cast<double>(s.read_bytes) / steps))));
@@ -188,6 +194,13 @@ std::string summary_json(const train::TrainSummary& s) {
   json["write_wait_seconds"] = s.write_wait_seconds;
   json["skipped_steps"] = s.skipped_steps;
   json["stopped"] = s.stopped;
+  if (s.checkpoints.count > 0) {
+    json["checkpoints"] = s.checkpoints.count;
+    json["checkpoint_content_bytes"] = s.checkpoints.content_bytes;
+    json["checkpoint_stored_bytes"] = s.checkpoints.stored_bytes;
+    json["checkpoint_read_bytes"] = s.checkpoints.read_bytes;
+    json["checkpoint_compress_seconds"] = s.checkpoints.compress_seconds;
+  }
   return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 

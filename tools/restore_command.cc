@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "engine/train/cursor.h"
 #include "engine/train/run_options.h"
 #include "engine/train/trainer.h"
 #include "models/gpt2.h"
@@ -146,7 +147,7 @@ void run_restore(const std::vector<std::string>& arguments) {
        .shard_dirs = request.shard_dirs,
        .layout = layout,
        .model_json = kept_json(options, config),
-       .cursor_json = fresh ? "{\"step\":0}" : manifest.cursor_json,
+       .cursor_json = train::cursor_json({.step = step}),
        .step = step},
       *io,
       [&](const storage::BlockLayout& block, std::span<std::byte> payload) {

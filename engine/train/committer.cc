@@ -6,8 +6,11 @@
 
 namespace headrace::train {
 
-Committer::Committer(storage::Store& store, stream::Streamer& streamer, storage::SpaceWaiter* waiter)
-    : store_(store), streamer_(streamer), waiter_(waiter), thread_([this] { work(); }) {}
+Committer::Committer(storage::Store& store, stream::Streamer& streamer, storage::SpaceWaiter* waiter,
+                     std::function<void(uint64_t step)> committed)
+    : store_(store), streamer_(streamer), waiter_(waiter), on_commit_(std::move(committed)), thread_([this] {
+        work();
+      }) {}
 
 Committer::~Committer() {
   {
@@ -48,6 +51,7 @@ void Committer::work() {
     try {
       streamer_.wait_for_store_writes();
       storage::with_space(waiter_, [&] { store_.commit(commit); });
+      on_commit_(commit.step);
     } catch (...) {
       fault = std::current_exception();
       streamer_.fail(fault);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -20,8 +21,10 @@ namespace headrace::train {
 
 class Committer {
  public:
-  // `waiter`: what a full disk means; null: an error.
-  Committer(storage::Store& store, stream::Streamer& streamer, storage::SpaceWaiter* waiter);
+  // `waiter`: what a full disk means; null: an error. `committed` is told each step that counts from then on,
+  // before the next one's updates begin.
+  Committer(storage::Store& store, stream::Streamer& streamer, storage::SpaceWaiter* waiter,
+            std::function<void(uint64_t step)> committed);
   ~Committer();  // finishes the commit under way
 
   // `reports`: of the steps that it makes count.
@@ -37,6 +40,7 @@ class Committer {
   storage::Store& store_;
   stream::Streamer& streamer_;
   storage::SpaceWaiter* waiter_;
+  std::function<void(uint64_t)> on_commit_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<std::pair<storage::Commit, std::vector<StepReport>>> due_;

@@ -9,8 +9,10 @@
 namespace headrace::train {
 
 std::string cursor_json(const Cursor& cursor) {
-  if (!cursor.next_in_flight) return fmt::format(R"({{"step":{}}})", cursor.step);
-  return fmt::format(R"({{"step":{},"in_flight":{}}})", cursor.step, cursor.step + 1);
+  std::string json = fmt::format(R"({{"step":{})", cursor.step);
+  if (cursor.next_in_flight) json += fmt::format(R"(,"in_flight":{})", cursor.step + 1);
+  if (cursor.checkpoint_due != 0) json += fmt::format(R"(,"checkpoint":{})", cursor.checkpoint_due);
+  return json + "}";
 }
 
 Cursor parse_cursor(const std::string& json) {
@@ -19,7 +21,9 @@ Cursor parse_cursor(const std::string& json) {
     throw Error(ErrorKind::kCorrupt, "the state kept with the run's step cannot be read",
                 "restore the run from a checkpoint or a copy");
   }
-  return {parsed["step"].get<uint64_t>(), parsed.contains("in_flight")};
+  const auto due = parsed.find("checkpoint");
+  return {parsed["step"].get<uint64_t>(), parsed.contains("in_flight"),
+          due != parsed.end() && due->is_number_unsigned() ? due->get<uint64_t>() : 0};
 }
 
 std::string describe_resume(const Cursor& cursor, uint64_t commit_every) {

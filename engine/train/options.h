@@ -51,7 +51,12 @@ struct SessionOptions {
   std::string eval_data;                // file; empty: none
   uint64_t eval_every = 0;              // steps; 0: never
   OnNan on_nan = OnNan::kStop;
-  bool wait_for_space = false;  // a full disk is a pause; otherwise the end of the session
+  bool wait_for_space = false;    // a full disk is a pause; otherwise the end of the session
+  uint64_t checkpoint_every = 0;  // steps; 0: never
+  uint64_t keep = 0;              // checkpoints that the training took; 0: all
+  bool checkpoint_weights_only = false;
+  uint64_t checkpoint_level = 1;    // of zstd
+  uint64_t checkpoint_threads = 0;  // that compress at a time; 0: as many as compute
 };
 
 // Whether updates wait for the whole gradient's norm: for clipping, or to know that the step counts.

@@ -178,19 +178,23 @@ std::vector<MemoryPart> shares_of_largest(const PreflightInput& input, const Ent
 }
 
 uint64_t least_budget(const PreflightInput& input, const Recording& recording) {
-  const uint64_t bytes = recording.least_arena_bytes + fixed_bytes(input.layout, recording.operations);
+  const uint64_t bytes =
+      recording.least_arena_bytes + fixed_bytes(input.layout, recording.operations) + input.reserved_bytes;
   return (bytes + kMiB - 1) / kMiB * kMiB;
 }
 
-std::vector<MemoryPart> fixed_parts(const storage::Layout& layout, const Recording& recording) {
-  const uint64_t tables = fixed_bytes(layout, recording.operations) - kProcessBytes;
-  return {{"the process and its libraries", kProcessBytes}, {"tables of blocks and operations", tables}};
+std::vector<MemoryPart> fixed_parts(const PreflightInput& input, const Recording& recording) {
+  const uint64_t tables = fixed_bytes(input.layout, recording.operations) - kProcessBytes;
+  std::vector<MemoryPart> parts{{"the process and its libraries", kProcessBytes},
+                                {"tables of blocks and operations", tables}};
+  if (input.reserved_bytes > 0) parts.push_back({"compressing checkpoints", input.reserved_bytes});
+  return parts;
 }
 
 LeastMemory least_of(const PreflightInput& input, const EntrySpace& space, const ExecutionPolicy& leanest) {
   const Recording recording = record(input, space, leanest);
   LeastMemory least{least_budget(input, recording), shares_of_largest(input, space, recording)};
-  for (const MemoryPart& part : fixed_parts(input.layout, recording)) least.parts.push_back(part);
+  for (const MemoryPart& part : fixed_parts(input, recording)) least.parts.push_back(part);
   std::stable_sort(least.parts.begin(), least.parts.end(),
                    [](const MemoryPart& a, const MemoryPart& b) { return a.bytes > b.bytes; });
   return least;
@@ -248,7 +252,8 @@ Preflight preflight(const PreflightInput& input) {
     Preflight candidate;
     candidate.policy = policy;
     candidate.flops = recording.programs[1].flops;
-    const uint64_t allowed = input.memory_bytes - fixed_bytes(input.layout, recording.operations);
+    const uint64_t allowed =
+        input.memory_bytes - input.reserved_bytes - fixed_bytes(input.layout, recording.operations);
     // More than holds everything, with room for the gaps between entries, would never be used.
     const uint64_t useful = recording.live_bytes + recording.live_bytes / 4 + 16 * kMiB;
     candidate.step = choose_cache(input, space, recording, std::min(allowed, useful), candidate.cache);
@@ -256,7 +261,7 @@ Preflight preflight(const PreflightInput& input) {
     const double transfer = double(candidate.step.total()) / kBytesPerSecond;
     const double seconds = expected_step_seconds(compute, transfer);
     if (best && seconds >= best_seconds * 0.98) continue;
-    candidate.memory = fixed_parts(input.layout, recording);
+    candidate.memory = fixed_parts(input, recording);
     candidate.memory.push_back({"the cache", candidate.cache.arena_bytes});
     candidate.largest_operation = shares_of_largest(input, space, recording);
     best = candidate;

@@ -37,6 +37,7 @@ struct PreflightInput {
   uint64_t micro_batch = 0;   // sequences; 0: chosen
   uint64_t commit_every = 1;  // steps
   uint64_t memory_bytes = 0;
+  uint64_t reserved_bytes = 0;  // of these, for taking checkpoints
 };
 
 struct MemoryPart {

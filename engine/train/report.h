@@ -36,6 +36,14 @@ struct EvalSummary {
   double seconds = 0;
 };
 
+// Of all checkpoints that a session has taken.
+struct CheckpointTotals {
+  uint64_t count = 0;
+  uint64_t content_bytes = 0, stored_bytes = 0;
+  uint64_t read_bytes = 0;      // from the run, for them
+  double compress_seconds = 0;  // of all threads' processor time
+};
+
 struct TrainSummary {
   std::string run_dir, model, io;  // `io`: the back end in words
   uint64_t parameters = 0;
@@ -49,6 +57,7 @@ struct TrainSummary {
   double seconds = 0, read_wait_seconds = 0, write_wait_seconds = 0;
   uint64_t read_bytes = 0, written_bytes = 0;
   uint64_t skipped_steps = 0;
+  CheckpointTotals checkpoints;
   bool stopped = false;  // by a signal, before total_steps
 };
 

@@ -7,8 +7,10 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <oneapi/tbb/task_arena.h>
 
 #include "engine/train/lr_schedule.h"
+#include "engine/train/run_options.h"
 #include "storage/error.h"
 #include "storage/store_shards.h"
 
@@ -62,7 +64,17 @@ Session::Session(Parts parts)
                                                                          .planes = optimizer_->block_planes(),
                                                                          .arena = arena_.span(),
                                                                          .spill_files = spill_indices});
-  committer_ = std::make_unique<Committer>(*parts_.store, *streamer_, parts_.space);
+  if (parts_.input.session.checkpoint_every > 0)
+    checkpointer_ = std::make_unique<Checkpointer>(
+        Checkpointer::Parts{.store = *parts_.store,
+                            .io = parts_.io,
+                            .session = parts_.input.session,
+                            .planes = optimizer_->block_planes(),
+                            .configuration = run_options_json(parts_.input.run),
+                            .threads = uint32_t(oneapi::tbb::this_task_arena::max_concurrency())});
+  committer_ = std::make_unique<Committer>(*parts_.store, *streamer_, parts_.space, [this](uint64_t step) {
+    if (checkpointer_) checkpointer_->committed(step);
+  });
 }
 
 Session::~Session() {
@@ -121,7 +133,12 @@ void Session::run(WorkItem first, const NextItem& next_item, const ItemDone& don
   commit_rest();
   committer_->wait();
   streamer_->wait_for_all();
+  if (checkpointer_) checkpointer_->wait();
   if (trains) note({.step = store().step()});
+}
+
+uint64_t Session::checkpoint_due() const {
+  return checkpointer_ ? checkpointer_->unpublished().value_or(0) : 0;
 }
 
 // What a later session will find should this one die. Costs a transaction where it says something new.
@@ -223,7 +240,8 @@ void Session::commit_when_updated() {
   }
   uncommitted_.cursor_json =
       cursor_json({.step = uncommitted_.step,
-                   .next_in_flight = !ending_ && uncommitted_.step < parts_.input.session.steps});
+                   .next_in_flight = !ending_ && uncommitted_.step < parts_.input.session.steps,
+                   .checkpoint_due = checkpoint_due()});
   // Nobody else is here before the next step's updates, which wait for this.
   committer_->commit(std::exchange(uncommitted_, {}), std::exchange(uncommitted_reports_, {}));
 }
@@ -232,17 +250,19 @@ void Session::commit_when_updated() {
 void Session::commit_rest() {
   if (uncommitted_reports_.empty()) return;
   committer_->wait();
-  uncommitted_.cursor_json = cursor_json({.step = uncommitted_.step});
+  uncommitted_.cursor_json = cursor_json({.step = uncommitted_.step, .checkpoint_due = checkpoint_due()});
   committer_->commit(std::exchange(uncommitted_, {}), std::exchange(uncommitted_reports_, {}));
 }
 
 void Session::gradient_ready(BlockId block, const float* gradient) { norm_.add(block, gradient); }
 
 void Session::update(BlockId block, std::byte* weights, std::byte* moments, const float* gradient) {
-  if (skips_updates_) return;
   const storage::BlockLayout& layout = layout_.block(block);
-  optimizer_->update(update_step_, parts_.input.model.decays(layout.tensor), layout, weights, moments,
-                     gradient);
+  if (!skips_updates_)
+    optimizer_->update(update_step_, parts_.input.model.decays(layout.tensor), layout, weights, moments,
+                       gradient);
+  if (checkpointer_ && checkpointer_->is_due(update_step_.step))
+    checkpointer_->save(update_step_.step, block, weights, moments);
 }
 
 void Session::updated(BlockId) {

@@ -12,6 +12,7 @@
 #include "engine/stream/cache.h"
 #include "engine/stream/context.h"
 #include "engine/stream/streamer.h"
+#include "engine/train/checkpointer.h"
 #include "engine/train/committer.h"
 #include "engine/train/cursor.h"
 #include "engine/train/gradient_norm.h"
@@ -59,6 +60,8 @@ class Session : private stream::Updates {
   void wait_for_commit() { committer_->wait(); }
   std::vector<StepReport> take_committed() { return committer_->take_committed(); }
 
+  Checkpointer* checkpointer() { return checkpointer_.get(); }  // null: none are taken
+
  private:
   stream::Context::Step step_of(const WorkItem& item);
   stream::Program record(const WorkItem& item);
@@ -71,6 +74,7 @@ class Session : private stream::Updates {
   void commit_when_updated();
   void commit_rest();
   void note(const Cursor& cursor);
+  uint64_t checkpoint_due() const;  // the step that one is not published of; 0: none
   stream::StoreWrites store_writes(const WorkItem& item) const;
 
   void gradient_ready(storage::BlockId block, const float* gradient) override;
@@ -88,6 +92,7 @@ class Session : private stream::Updates {
   storage::AlignedMemory arena_;
   stream::CachePlanner planner_;
   std::unique_ptr<stream::Streamer> streamer_;
+  std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<Committer> committer_;
   stream::Context recorder_, runner_;
   GradientNorm norm_;

@@ -131,12 +131,15 @@ class TrainLoop {
       listener_.narrate(stopped.what());
     }
     report_committed();
+    if (const Checkpointer* checkpointer = session_.checkpointer())
+      summary_.checkpoints = checkpointer->totals();
   }
 
  private:
   WorkItem train_item(uint64_t step) const {
     WorkItem item{.kind = WorkItem::Kind::kTrain, .step = step, .tokens = {}};
-    item.commits = step % input_.run.commit_every == 0 || step == input_.session.steps;
+    const bool saved = session_.checkpointer() != nullptr && session_.checkpointer()->is_due(step);
+    item.commits = step % input_.run.commit_every == 0 || step == input_.session.steps || saved;
     data_.fetch(step - 1, item.tokens);
     return item;
   }
@@ -195,6 +198,8 @@ class TrainLoop {
   }
 
   void report_committed() {
+    if (Checkpointer* checkpointer = session_.checkpointer())
+      for (const std::string& note : checkpointer->take_notes()) listener_.narrate(note);
     for (const StepReport& report : session_.take_committed()) {
       if (summary_.first_step == 0) {
         summary_.first_step = report.step;
@@ -235,15 +240,19 @@ void with_session_threads(const SessionOptions& session, const std::function<voi
 PreflightInput preflight_input(const TrainInput& input, const storage::Layout& layout,
                                const TokenBatch& tokens, bool training) {
   input.model.bind(layout);
-  return {.model = input.model,
-          .layout = layout,
-          .planes = make_optimizer(input.run)->block_planes(),
-          .batch = {.seq = input.run.seq, .inputs = tokens.inputs, .targets = tokens.targets},
-          .training = training,
-          .late_updates = late_updates(input.run, input.session),
-          .micro_batch = training ? input.run.micro_batch : 0,
-          .commit_every = input.run.commit_every,
-          .memory_bytes = input.session.memory_bytes};
+  return {
+      .model = input.model,
+      .layout = layout,
+      .planes = make_optimizer(input.run)->block_planes(),
+      .batch = {.seq = input.run.seq, .inputs = tokens.inputs, .targets = tokens.targets},
+      .training = training,
+      .late_updates = late_updates(input.run, input.session),
+      .micro_batch = training ? input.run.micro_batch : 0,
+      .commit_every = input.run.commit_every,
+      .memory_bytes = input.session.memory_bytes,
+      .reserved_bytes = training && input.session.checkpoint_every > 0
+                            ? Checkpointer::memory_bytes(layout, input.session, thread_count(input.session))
+                            : 0};
 }
 
 storage::Layout make_layout(const Model& model, const RunOptions& run) {
@@ -290,6 +299,12 @@ TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::a
     for (const std::string& note : opened.session().store().notes()) listener.narrate(note);
     if (committed > 0 || cursor.next_in_flight)
       listener.narrate(describe_resume(cursor, input.run.commit_every));
+    if (Checkpointer* checkpointer = opened.session().checkpointer();
+        checkpointer != nullptr && cursor.checkpoint_due != 0) {
+      listener.narrate(
+          fmt::format("the checkpoint of step {} may not be whole: taking it again", cursor.checkpoint_due));
+      checkpointer->retake(cursor.checkpoint_due);
+    }
     TrainLoop(input, listener, stop, data, opened.session(), summary).run();
     summary.stopped = stop != 0 && std::max(summary.last_step, committed) < input.session.steps;
     return summary;

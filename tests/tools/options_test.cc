@@ -100,7 +100,7 @@ TEST(TrainOptions, SayWhatIsWrongWithAValue) {
               HasSubstr("--beta2: '1' is not a number of at least 0 and below 1"));
   EXPECT_THAT(refused({"run", "--memory", "lots"}), HasSubstr("--memory: 'lots' is not a size"));
   EXPECT_THAT(refused({"run", "--schedule", "cosin"}), HasSubstr("known: cosine, linear, constant"));
-  EXPECT_THAT(refused({"run", "--checkpoint-every", "10"}), HasSubstr("not supported by this version"));
+  EXPECT_THAT(refused({"run", "--checkpoint-level", "20"}), HasSubstr("--checkpoint-level: '20' is not"));
   EXPECT_THAT(refused({"run", "--steps"}), HasSubstr("--steps"));
   EXPECT_THAT(refused({"run", "--lr", "1", "--lr", "2"}), HasSubstr("--lr"));
   EXPECT_THAT(refused({"run", "--data", ""}), HasSubstr("--data: is empty"));
