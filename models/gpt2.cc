@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "engine/math/random.h"
+#include "engine/train/text_data.h"
 #include "models/cross_entropy_head.h"
 #include "models/embedding.h"
 #include "models/gpt2_layer.h"
@@ -59,7 +60,11 @@ class Gpt2 : public train::Model {
   void bind(const storage::Layout& layout) override {
     embedding_.emplace(layout, parameter(kTokens), parameter(kPositions));
   }
-  uint64_t vocabulary() const override { return config_.vocab_size; }
+  void draw(uint64_t seed, uint64_t samples, uint64_t seq, train::BatchData& batch) const override {
+    batch = train::draw_tokens(seed, samples, seq, config_.vocab_size);
+  }
+  bool recomputes() const override { return true; }
+  train::Task task() const override { return train::Task::kNextToken; }
   bool decays(storage::TensorId tensor) const override { return specs_[tensor].columns > 1; }
   double loss() const override { return loss_; }
 

@@ -8,7 +8,7 @@
 
 #include "engine/train/model.h"
 #include "models/cross_entropy_head.h"
-#include "models/model_config.h"
+#include "models/gpt2_config.h"
 
 namespace headrace::models {
 

@@ -4,7 +4,7 @@
 #include <array>
 #include <vector>
 
-#include "models/model_config.h"
+#include "models/gpt2_config.h"
 #include "models/transformer_parts.h"
 
 namespace headrace::models {

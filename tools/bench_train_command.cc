@@ -11,7 +11,6 @@
 #include <set>
 
 #include "engine/train/rehearsal.h"
-#include "models/model_config.h"
 #include "storage/error.h"
 #include "storage/text.h"
 #include "tools/command_line.h"
@@ -203,7 +202,8 @@ void run_bench_train(const std::vector<std::string>& arguments) {
                 fmt::format("give --steps {} or less", kMostSteps));
   complete_for_plan(request, request.session.memory_bytes != 0 ? 0 : available_memory().bytes);
   request.run.data.clear();
-  const models::ModelConfig config = models::load_model(request.run.model);
+  models::ModelConfig config = models::load_model(request.run.model);
+  models::settle(config, request.run, nullptr);
 
   say_when_stopping(
       "\nheadrace: ending the measurement and removing its files; once more stops at once and leaves them\n");

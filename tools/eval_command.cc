@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
-#include "engine/train/text_data.h"
 #include "engine/train/trainer.h"
-#include "models/model_config.h"
 #include "storage/error.h"
+#include "storage/run_description.h"
 #include "storage/store.h"
 #include "storage/text.h"
 #include "tools/command_line.h"
@@ -27,12 +27,15 @@ bool belongs_to_eval(const std::string& name) {
 CommandSpec eval_spec() {
   CommandSpec spec;
   spec.name = "eval";
-  spec.description = "Evaluates a run on a text: loss and perplexity over all its windows.";
+  spec.description =
+      "Evaluates a run on data of the kind that it was trained on: the loss, and what shows how good the "
+      "model "
+      "is at its task: perplexity, accuracy and confusion of classes, or mean absolute error.";
   spec.positional = "RUN";
   spec.positional_help = "the directory of the run";
   for (const TrainOption& option : train_options()) {
     if (!belongs_to_eval(option.entry.name)) continue;
-    const std::string help = option.entry.name == "data" ? "the text to evaluate on" : option.entry.help;
+    const std::string help = option.entry.name == "data" ? "what to evaluate on" : option.entry.help;
     spec.options.push_back({option.entry.name, option.entry.metavar, help,
                             option.entry.type == train::OptionType::kTextList, false, "Options"});
   }
@@ -64,7 +67,7 @@ void run_eval(const std::vector<std::string>& arguments) {
   apply_options(parsed.options, request);
   request.session.eval_data = request.run.data;
   if (request.session.eval_data.empty()) {
-    throw Error(ErrorKind::kUsage, "no text to evaluate on was named", "name one with --data FILE");
+    throw Error(ErrorKind::kUsage, "no data to evaluate on were named", "name them with --data FILE");
   }
   if (!storage::Store::exists(run_dir)) {
     throw Error(ErrorKind::kUsage, fmt::format("{} holds no run", run_dir),
@@ -72,11 +75,14 @@ void run_eval(const std::vector<std::string>& arguments) {
   }
   request.run = read_run_config(run_dir);
   if (request.session.memory_bytes == 0) request.session.memory_bytes = available_memory().bytes / 4 * 3;
-  const models::ModelConfig config = models::load_model(request.run.model);
+  models::ModelConfig config = kept_config(storage::describe_run(run_dir).model_json);
+  RunData data;
+  data.evaluation = open_run_data(request.session.eval_data, false, request.run, request.session, config);
+  models::settle(config, request.run, data.evaluation.get());
 
   std::atomic<int>& stop = watch_for_stop();
   Progress progress({request.json, request.quiet, terminal_style()}, 0, stop);
-  const RunInput run = make_run_input(request.run, request.session, config);
+  const RunInput run = make_run_input(request.run, request.session, config, std::move(data));
   const train::EvalSummary summary = train::evaluate(run.input, progress, stop);
   progress.clear();
   if (stop != 0) {

@@ -8,8 +8,7 @@
 #include <utility>
 
 #include "engine/train/run_options.h"
-#include "engine/train/text_data.h"
-#include "models/model_config.h"
+#include "models/registry.h"
 #include "storage/codec.h"
 #include "storage/error.h"
 #include "storage/text.h"
@@ -192,6 +191,27 @@ std::string absolute_model(const std::string& model) {
   return std::find(names.begin(), names.end(), model) != names.end() ? model : absolute(model);
 }
 
+// Options that the model's family has other defaults for, and those that only other families take.
+void apply_family(const models::ModelFamily& family, TrainRequest& request) {
+  const auto has = [&](const std::string& name) {
+    return std::find(family.options.begin(), family.options.end(), name) != family.options.end();
+  };
+  for (const models::ModelFamily& other : models::model_families()) {
+    for (const std::string& name : other.options) {
+      const auto given = request.given.find(name);
+      if (given == request.given.end() || has(name)) continue;
+      throw Error(ErrorKind::kUsage,
+                  fmt::format("{} does not apply to the model {}", given->second, family.type),
+                  fmt::format("leave it out; {} takes {}", family.type, joined(family.options)));
+    }
+  }
+  for (const auto& [name, text] : family.defaults) {
+    if (request.given.contains(name)) continue;
+    const TrainOption* option = find_option(name);
+    HEADRACE_CHECK(option != nullptr && option->entry.set(request, text).empty(), name);
+  }
+}
+
 void complete_session(TrainRequest& request, uint64_t available_bytes) {
   if (request.session.memory_bytes == 0) request.session.memory_bytes = available_bytes / 4 * 3;
   if (request.session.eval_every > 0 && request.session.eval_data.empty()) {
@@ -304,10 +324,12 @@ void complete_for_plan(TrainRequest& request, uint64_t available_bytes) {
                 fmt::format("say it with --model M: one of {}, a config.json, or a folder that holds one",
                             joined(models::model_names())));
   }
+  models::ModelConfig config = models::load_model(run.model);
+  apply_family(*config.family, request);
   if (!request.given.contains("min-lr")) run.min_lr = run.lr / 10;
   if (run.schedule_steps == 0) run.schedule_steps = request.session.steps;
   train::check_run_options(run);
-  models::check_sequence(models::load_model(run.model).gpt2, run.seq);
+  models::settle(config, run, nullptr);  // what options alone can show to be wrong
   run.model = absolute_model(run.model);
   if (!run.data.empty()) run.data = absolute(run.data);
   complete_session(request, available_bytes);
@@ -319,10 +341,7 @@ void complete_for_existing_run(TrainRequest& request, const train::RunOptions& r
   of_run.run = run;
   if (request.given.contains("model")) request.run.model = absolute_model(request.run.model);
   std::string data = run.data;
-  if (request.given.contains("data") && absolute(request.run.data) != run.data) {
-    data = absolute(request.run.data);  // moved, perhaps
-    train::TextData({data, run.seq, run.batch, run.seed, 256}).expect_fingerprint(run.data_fingerprint);
-  }
+  if (request.given.contains("data")) data = absolute(request.run.data);  // moved, perhaps
   for (const TrainOption& option : train_options()) {
     const auto given = request.given.find(option.entry.name);
     if (!option.belongs_to_run || given == request.given.end() || option.entry.name == "data") continue;

@@ -54,7 +54,7 @@ void complete_for_new_run(TrainRequest& request, uint64_t available_bytes);
 void complete_for_plan(TrainRequest& request, uint64_t available_bytes);
 
 // Completes the request for an existing run: its options are the run's; one that was given and differs is an
-// Error. Data given under another path must have the run's fingerprint. Without --steps, the run's own total.
+// Error, but data may have moved. Without --steps, the run's own total.
 void complete_for_existing_run(TrainRequest& request, const train::RunOptions& run, uint64_t available_bytes);
 
 // RUN/config.toml, as train::write_run_config wrote it. Error (kCorrupt) when it cannot be read.

@@ -3,11 +3,10 @@
 #include <cstdio>
 #include <filesystem>
 #include <limits>
+#include <utility>
 
 #include "engine/train/run_options.h"
-#include "engine/train/text_data.h"
 #include "engine/train/training_plan.h"
-#include "models/model_config.h"
 #include "storage/error.h"
 #include "storage/run_description.h"
 #include "storage/space.h"
@@ -62,21 +61,21 @@ PlanArguments parse_plan_arguments(const std::vector<std::string>& arguments) {
   return result;
 }
 
-// The run as it is; its text may be gone.
-models::ModelConfig complete_existing(TrainRequest& request, uint64_t available_bytes,
+// The run as it is; its data may be gone.
+models::ModelConfig complete_existing(TrainRequest& request, uint64_t available_bytes, RunData& data,
                                       std::vector<std::string>& notes) {
   complete_for_existing_run(request, read_run_config(request.session.run_dir), available_bytes);
   train::RunOptions& run = request.run;
-  models::ModelConfig config;
+  models::ModelConfig config = kept_config(storage::describe_run(request.session.run_dir).model_json);
   config.name = run.model;
-  config.gpt2 = kept_config(storage::describe_run(request.session.run_dir).model_json);
   try {
-    train::TextData({run.data, run.seq, run.batch, run.seed, config.gpt2.vocab_size});
+    data.training = open_run_data(run.data, true, run, request.session, config);
   } catch (const Error& error) {
     notes.push_back(
-        fmt::format("the run's text cannot be used, evenly drawn tokens take its place: {}", error.what()));
-    run.data.clear();
+        fmt::format("the run's data cannot be used, drawn ones take their place: {}", error.what()));
+    return config;
   }
+  data.training->expect_fingerprint(run.data_fingerprint);
   return config;
 }
 
@@ -96,15 +95,20 @@ void run_plan(const std::vector<std::string>& arguments) {
   const uint64_t available = request.session.memory_bytes != 0 ? 0 : available_memory().bytes;
   std::vector<std::string> notes;
   models::ModelConfig config;
+  RunData data;
   const std::string named = request.session.run_dir;
   if (!named.empty() && storage::Store::exists(named)) {
-    config = complete_existing(request, available, notes);
+    config = complete_existing(request, available, data, notes);
   } else {
     if (named.empty()) request.session.run_dir = ".";
     complete_for_plan(request, available);
     config = models::load_model(request.run.model);
+    if (!request.run.data.empty()) {
+      data.training = open_run_data(request.run.data, true, request.run, request.session, config);
+    }
   }
-  const RunInput run = make_run_input(request.run, request.session, config);
+  models::settle(config, request.run, data.training.get());
+  const RunInput run = make_run_input(request.run, request.session, config, std::move(data));
   const train::TrainingPlan plan = train::plan_training(run.input);
   if (!request.quiet) {
     notes.insert(notes.end(), config.notes.begin(), config.notes.end());

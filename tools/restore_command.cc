@@ -8,7 +8,7 @@
 #include "engine/train/cursor.h"
 #include "engine/train/run_options.h"
 #include "engine/train/trainer.h"
-#include "models/gpt2.h"
+#include "models/registry.h"
 #include "storage/checkpoint_reader.h"
 #include "storage/checkpoint_restore.h"
 #include "storage/error.h"
@@ -87,18 +87,18 @@ RestoreRequest request_of(const Arguments& parsed) {
 }
 
 // Whether the model can still be found under the name that the run was made with.
-bool is_at_hand(const std::string& model, const models::Gpt2Config& config) {
+bool is_at_hand(const std::string& model, const models::ModelConfig& config) {
   try {
-    return models::load_model(model).gpt2 == config;
+    return models::load_model(model).json == config.json;
   } catch (const Error&) {
     return false;
   }
 }
 
 // RUN/model.json, for a run whose config.json is not where it was; returns its absolute path.
-std::string write_model(const std::string& run_dir, const models::Gpt2Config& config) {
+std::string write_model(const std::string& run_dir, const models::ModelConfig& config) {
   const std::string path = std::filesystem::absolute(run_dir + "/model.json").lexically_normal().string();
-  const std::string text = models::to_json(config) + "\n";
+  const std::string text = config.json + "\n";
   const storage::File file = storage::File::open(path, storage::OpenMode::kCreate);
   file.pwrite_all(std::as_bytes(std::span(text)), 0);
   file.sync();
@@ -132,9 +132,9 @@ void run_restore(const std::vector<std::string>& arguments) {
   const storage::CheckpointReader checkpoint(request.checkpoint);
   const storage::CheckpointManifest& manifest = checkpoint.manifest();
   train::RunOptions options = train::run_options_from_json(manifest.configuration);
-  const models::Gpt2Config config = kept_config(manifest.model_json);
+  const models::ModelConfig config = kept_config(manifest.model_json);
   if (request.block_bytes != 0) options.block_bytes = request.block_bytes;
-  const std::unique_ptr<train::Model> model = models::make_gpt2(config);
+  const std::unique_ptr<train::Model> model = models::build_model(config, options);
   const storage::Layout layout = train::make_layout(*model, options);
   const bool fresh = request.weights_only || manifest.weights_only;
   storage::CheckpointContent content(checkpoint, layout, fresh);

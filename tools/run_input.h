@@ -1,28 +1,38 @@
-// What train and eval hand to the engine: the model of a run and the text that is kept with the run.
+// What the commands hand to the engine: the model of a run, its data, and the text that is kept with the run.
 #pragma once
 
 #include <memory>
 #include <string>
 
-#include "engine/train/report.h"
 #include "engine/train/trainer.h"
-#include "models/model_config.h"
+#include "models/registry.h"
 
 namespace headrace::tools {
 
-struct RunInput {
-  std::unique_ptr<train::Model> model;
-  train::TrainInput input;  // refers to the model
+struct RunData {
+  std::unique_ptr<train::DataSet> training, evaluation;  // null: none
 };
 
-// Builds the model. `config` is that of options.model.
+struct RunInput {
+  std::unique_ptr<train::Model> model;
+  RunData data;
+  train::TrainInput input;  // refers to both
+};
+
+// Opens what --data names, for training or evaluation. Compressed files are unpacked beside the run.
+std::unique_ptr<train::DataSet> open_run_data(const std::string& path, bool training,
+                                              const train::RunOptions& run,
+                                              const train::SessionOptions& session,
+                                              const models::ModelConfig& config);
+
+// Builds the model of a settled configuration.
 RunInput make_run_input(const train::RunOptions& run, const train::SessionOptions& session,
-                        const models::ModelConfig& config);
+                        const models::ModelConfig& config, RunData data = {});
 
 // What the catalog keeps of the run: configuration of the model and options, as JSON. Where the data lie is
 // not part of it, what they are is.
-std::string kept_json(const train::RunOptions& run, const models::Gpt2Config& config);
+std::string kept_json(const train::RunOptions& run, const models::ModelConfig& config);
 // The configuration in it. Error (kCorrupt) when it cannot be read.
-models::Gpt2Config kept_config(const std::string& json);
+models::ModelConfig kept_config(const std::string& json);
 
 }  // namespace headrace::tools

@@ -1,9 +1,8 @@
 #include <filesystem>
+#include <utility>
 
 #include "engine/train/run_options.h"
-#include "engine/train/text_data.h"
 #include "engine/train/trainer.h"
-#include "models/model_config.h"
 #include "storage/store.h"
 #include "tools/commands.h"
 #include "tools/memory_limit.h"
@@ -33,17 +32,21 @@ void complete(TrainRequest& request) {
 }
 
 // The data are those that the run was made with, or from now on those of the run.
-void settle_data(TrainRequest& request, const models::ModelConfig& config) {
+RunData settle_data(TrainRequest& request, models::ModelConfig& config) {
   train::RunOptions& run = request.run;
-  const train::TextData data({run.data, run.seq, run.batch, run.seed, config.gpt2.vocab_size});
+  RunData data;
+  data.training = open_run_data(run.data, true, run, request.session, config);
   if (run.data_fingerprint.empty()) {
-    run.data_fingerprint = data.fingerprint();
+    run.data_fingerprint = data.training->fingerprint();
   } else {
-    data.expect_fingerprint(run.data_fingerprint);
+    data.training->expect_fingerprint(run.data_fingerprint);
   }
+  models::settle(config, run, data.training.get());
   if (!request.session.eval_data.empty()) {
-    train::TextData({request.session.eval_data, run.seq, run.batch, run.seed, config.gpt2.vocab_size});
+    data.evaluation = open_run_data(request.session.eval_data, false, run, request.session, config);
+    models::settle(config, run, data.evaluation.get());
   }
+  return data;
 }
 
 }  // namespace
@@ -53,14 +56,14 @@ void run_train(const std::vector<std::string>& arguments) {
   if (!parsed.help.empty()) return print_result(parsed.help);
   TrainRequest& request = parsed.request;
   complete(request);
-  const models::ModelConfig config = models::load_model(request.run.model);
-  settle_data(request, config);
+  models::ModelConfig config = models::load_model(request.run.model);
+  RunData data = settle_data(request, config);
 
   if (terminal_style().is_terminal) request.session.wait_for_space = true;  // somebody can make room
   std::atomic<int>& stop = watch_for_stop();
   Progress progress({request.json, request.quiet, terminal_style()}, request.session.steps, stop);
   for (const std::string& note : config.notes) progress.narrate(note);
-  const RunInput run = make_run_input(request.run, request.session, config);
+  const RunInput run = make_run_input(request.run, request.session, config, std::move(data));
   const train::TrainSummary summary = train::train(run.input, progress, stop);
   if (!has_config(request.session.run_dir)) train::write_run_config(request.session.run_dir, request.run);
   progress.clear();

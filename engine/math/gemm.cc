@@ -41,15 +41,18 @@ struct Range {
   int64_t size() const { return last - first; }
 };
 
-// The panels of an inner dimension of `total`, which start anew at each multiple of `sequence`.
+// The panels of an inner dimension of `total`, which start anew at each multiple of `sequence`; the last
+// sequence may be shorter.
 struct Panels {
   int64_t total, sequence;
 
   int64_t per_sequence() const { return (sequence + kPanel - 1) / kPanel; }
-  int64_t count() const { return total / sequence * per_sequence(); }
+  int64_t count() const {
+    return total / sequence * per_sequence() + (total % sequence + kPanel - 1) / kPanel;
+  }
   // The panel's place in the inner dimension; first(count()) is the total.
   int64_t first(int64_t panel) const {
-    return panel / per_sequence() * sequence + panel % per_sequence() * kPanel;
+    return std::min(total, panel / per_sequence() * sequence + panel % per_sequence() * kPanel);
   }
   int64_t depth(int64_t panel) const { return first(panel + 1) - first(panel); }
   PanelDepths depths(Range panels) const {
@@ -196,7 +199,7 @@ size_t gemm_nn_workspace_bytes(int64_t, int64_t out, int64_t in) {
 void gemm_tn(ConstMatrix dy, ConstMatrix x, int64_t sequence, Matrix dw, Accumulate accumulate,
              std::span<std::byte> workspace) {
   HEADRACE_CHECK(dy.rows == x.rows && dw.rows == dy.columns && dw.columns == x.columns);
-  HEADRACE_CHECK(sequence > 0 && x.rows % sequence == 0);
+  HEADRACE_CHECK(sequence > 0);
   if (dw.rows == 0 || dw.columns == 0) return;
   float* packed = floats(workspace, gemm_tn_workspace_bytes(x.rows, dy.columns, x.columns));
   const Kernels& kernel = kernels();
@@ -239,7 +242,7 @@ size_t gemm_tn_workspace_bytes(int64_t tokens, int64_t out, int64_t) {
 }
 
 void column_sums(ConstMatrix dy, int64_t sequence, float* db, Accumulate accumulate) {
-  HEADRACE_CHECK(sequence > 0 && dy.rows % sequence == 0);
+  HEADRACE_CHECK(sequence > 0);
   const Panels grid{dy.rows, sequence};
   constexpr int64_t kColumns = 64;  // of a task: a few cache lines of each row
   parallel_for((dy.columns + kColumns - 1) / kColumns, [&](int64_t task) {

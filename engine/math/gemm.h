@@ -32,7 +32,7 @@ void gemm_nn(ConstMatrix dy, WeightView w, Matrix dx, Accumulate accumulate, std
 size_t gemm_nn_workspace_bytes(int64_t tokens, int64_t out, int64_t in);
 
 // dw (+)= dy^T x: dy [tokens, out], x [tokens, in], dw [out, in]. Panels lie in tokens, starting anew at
-// every multiple of `sequence` (tokens of a sequence; tokens is a multiple of it).
+// every multiple of `sequence` (tokens of a sequence; the last one may be shorter).
 void gemm_tn(ConstMatrix dy, ConstMatrix x, int64_t sequence, Matrix dw, Accumulate accumulate,
              std::span<std::byte> workspace);
 size_t gemm_tn_workspace_bytes(int64_t tokens, int64_t out, int64_t in);

@@ -123,7 +123,7 @@ void layer_norm_backward(ConstMatrix x, const float* weight, float epsilon, Cons
                          Matrix dx, bool add, float* dweight, float* dbias, bool accumulate,
                          std::span<std::byte> workspace) {
   HEADRACE_CHECK(x.rows == dy.rows && x.rows == dx.rows && x.columns == dy.columns);
-  HEADRACE_CHECK(sequence > 0 && x.rows % sequence == 0);
+  HEADRACE_CHECK(sequence > 0);
   HEADRACE_CHECK(workspace.size() >= layer_norm_backward_workspace_bytes(x.rows, x.columns, sequence));
   auto* moments = reinterpret_cast<RowMoments*>(workspace.data());
   parallel_rows(x.rows, x.columns, [&](int64_t first, int64_t last) {
@@ -136,8 +136,9 @@ void layer_norm_backward(ConstMatrix x, const float* weight, float epsilon, Cons
     const ConstMatrix x_columns = x.column_range(first, last - first);
     const ConstMatrix dy_columns = dy.column_range(first, last - first);
     for (int64_t start = 0; start < x.rows; start += sequence) {
-      for (int64_t panel = 0; panel < sequence; panel += kPanel) {
-        const int64_t t = start + panel, rows = std::min(kPanel, sequence - panel);
+      const int64_t count = std::min(sequence, x.rows - start);
+      for (int64_t panel = 0; panel < count; panel += kPanel) {
+        const int64_t t = start + panel, rows = std::min(kPanel, count - panel);
         HWY_DYNAMIC_DISPATCH(layer_norm_parameter_panel)
         (x_columns.row_range(t, rows), dy_columns.row_range(t, rows), moments + t, dweight + first,
          dbias + first, accumulate || t > 0);

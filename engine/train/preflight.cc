@@ -142,10 +142,11 @@ std::vector<ExecutionPolicy> policies(const PreflightInput& input) {
   for (;; micro_batch = (micro_batch + 1) / 2) {
     for (const bool outside : {false, true}) {
       if (outside && micro_batch == input.batch.sequences()) continue;
-      all.push_back({micro_batch, false, false, outside});
-      if (!input.training) continue;
-      all.push_back({micro_batch, true, false, outside});
-      all.push_back({micro_batch, true, true, outside});
+      const uint64_t samples = input.batch.features.empty() ? 0 : input.batch.seq;  // of a unit
+      all.push_back({micro_batch, false, false, outside, samples});
+      if (!input.training || !input.model.recomputes()) continue;
+      all.push_back({micro_batch, true, false, outside, samples});
+      all.push_back({micro_batch, true, true, outside, samples});
     }
     if (micro_batch == 1 || input.micro_batch != 0) return all;
   }

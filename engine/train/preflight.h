@@ -34,7 +34,7 @@ struct PreflightInput {
   Batch batch;           // a real one: which blocks an embedding reads depends on it
   bool training = true;  // otherwise forward passes alone
   bool late_updates = false;
-  uint64_t micro_batch = 0;   // sequences; 0: chosen
+  uint64_t micro_batch = 0;   // units; 0: chosen
   uint64_t commit_every = 1;  // steps
   uint64_t memory_bytes = 0;
   uint64_t reserved_bytes = 0;  // of these, for taking checkpoints

@@ -41,7 +41,7 @@ void create(const TrainInput& input, const storage::Layout& layout, storage::Blo
   });
 }
 
-void run_steps(const TrainInput& input, const TokenBatch& tokens, uint64_t steps, SessionIo& io,
+void run_steps(const TrainInput& input, const BatchData& data, uint64_t steps, SessionIo& io,
                const std::atomic<int>& stop, const Working& working, Rehearsal& rehearsal) {
   Session session({.input = input,
                    .io = *io.io,
@@ -51,7 +51,7 @@ void run_steps(const TrainInput& input, const TokenBatch& tokens, uint64_t steps
   rehearsal.io = io.description();
   const uint64_t last = kWarmUpSteps + steps;
   const auto item = [&](uint64_t step) {
-    WorkItem work{.kind = WorkItem::Kind::kTrain, .step = step, .tokens = tokens};
+    WorkItem work{.kind = WorkItem::Kind::kTrain, .step = step, .data = data};
     work.commits = step % input.run.commit_every == 0;
     return work;
   };
@@ -90,20 +90,20 @@ void interpret(const TrainInput& input, const storage::Layout& layout, Rehearsal
 Rehearsal rehearse(const TrainInput& input, uint64_t steps, const std::atomic<int>& stop,
                    const Working& working) {
   Rehearsal rehearsal;
-  const TokenBatch tokens =
-      draw_tokens(input.run.seed, input.run.batch, input.run.seq, input.model.vocabulary());
+  BatchData data;
+  input.model.draw(input.run.seed, input.run.batch, input.run.seq, data);
   const storage::Layout layout = make_layout(input.model, input.run);
   rehearsal.parameters = layout.element_count();
   rehearsal.state_bytes = layout.payload_bytes();
-  rehearsal.tokens = tokens.inputs.size();
+  rehearsal.tokens = data.rows();
   with_session_threads(input.session, [&] {
-    rehearsal.preflight = preflight(preflight_input(input, layout, tokens, true));
+    rehearsal.preflight = preflight(preflight_input(input, layout, data, true));
     {
       const SessionIo io = open_session_io(input.session);
       create(input, layout, *io.io, stop, working);
     }
     SessionIo io = open_session_io(input.session);
-    run_steps(input, tokens, steps, io, stop, working, rehearsal);
+    run_steps(input, data, steps, io, stop, working, rehearsal);
     input.model.bind(layout);  // the session's layout has gone with it
     interpret(input, layout, rehearsal);
   });

@@ -7,15 +7,17 @@
 #include <cstdint>
 #include <string>
 
+#include "engine/train/metrics.h"
+
 namespace headrace::train {
 
 // One committed step. Bytes count what moved between disk and memory, spill files included.
 struct StepReport {
   uint64_t step = 0;  // counted from 1
-  double loss = 0;    // mean over the batch's tokens, in nats
+  double loss = 0;    // mean over the batch's rows; of a cross entropy, in nats
   double lr = 0;
   double grad_norm = 0;  // global 2-norm before clipping
-  uint64_t tokens = 0;   // trained on in this step
+  uint64_t tokens = 0;   // or samples, nodes: rows trained on in this step
   double seconds = 0;    // wall time of the step
   double compute_seconds = 0, read_wait_seconds = 0, write_wait_seconds = 0;
   uint64_t read_bytes = 0, written_bytes = 0;
@@ -29,9 +31,12 @@ struct StepReport {
 std::string metrics_line(const StepReport& report);
 
 struct EvalSummary {
-  double loss = 0;        // mean over tokens, in nats
+  Task task = Task::kNextToken;
+  double loss = 0;        // mean over rows; of a cross entropy, in nats
   double perplexity = 0;  // exp(loss)
-  uint64_t tokens = 0, windows = 0;
+  uint64_t tokens = 0;    // rows
+  uint64_t windows = 0;   // sequences of a text
+  Metrics metrics;
   uint64_t step = 0;  // committed step of the run that was evaluated
   double seconds = 0;
 };

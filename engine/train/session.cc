@@ -84,8 +84,9 @@ Session::~Session() {
 
 stream::Context::Step Session::step_of(const WorkItem& item) {
   return [this, &item](stream::Context& context) {
-    const Batch batch{
-        .seq = parts_.input.run.seq, .inputs = item.tokens.inputs, .targets = item.tokens.targets};
+    Batch batch = item.data.view();
+    batch.seed = parts_.input.run.seed;
+    if (item.kind == WorkItem::Kind::kTrain) batch.step = item.step;
     switch (item.kind) {
       case WorkItem::Kind::kTrain:
         return parts_.input.model.train(context, batch, parts_.preflight.policy);
@@ -159,7 +160,7 @@ StepReport Session::run_item(const WorkItem& item, const Program& program, Plan 
                              std::chrono::steady_clock::time_point start) {
   StepReport report;
   report.step = item.step;
-  report.tokens = item.tokens.inputs.size();
+  report.tokens = item.data.rows();
   report.read_bytes = plan.bytes.read();
   report.written_bytes = plan.bytes.written();
   const stream::OpIndex first_op = plan.first_op;

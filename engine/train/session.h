@@ -18,7 +18,6 @@
 #include "engine/train/gradient_norm.h"
 #include "engine/train/optimizer.h"
 #include "engine/train/preflight.h"
-#include "engine/train/text_data.h"
 #include "engine/train/trainer.h"
 #include "storage/aligned_memory.h"
 #include "storage/spill_file.h"
@@ -30,7 +29,7 @@ struct WorkItem {
   enum class Kind : uint8_t { kTrain, kEvaluate, kFinish /* the updates still due */ };
   Kind kind = Kind::kFinish;
   uint64_t step = 0;  // counted from 1
-  TokenBatch tokens;
+  BatchData data;
   bool commits = true;  // of kTrain: the step is committed with all before it
 };
 

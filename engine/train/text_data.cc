@@ -16,6 +16,7 @@ namespace headrace::train {
 namespace {
 
 constexpr uint64_t kFingerprintPart = 1 << 20;  // bytes at either end
+constexpr uint64_t kByteTokens = 256;
 
 Error unusable(const std::string& what, const std::string& advice) {
   return Error(ErrorKind::kUsage, what, advice);
@@ -23,7 +24,7 @@ Error unusable(const std::string& what, const std::string& advice) {
 
 }  // namespace
 
-TextData::TextData(const TextDataOptions& options) : options_(options) {
+TextData::TextData(const TextDataOptions& options) : DataSet(options.path), options_(options) {
   HEADRACE_CHECK(options.seq > 0 && options.batch > 0);
   const std::string& path = options_.path;
   // Without O_NONBLOCK, opening a named pipe would wait for a writer that may
@@ -99,27 +100,23 @@ std::string TextData::compute_fingerprint() const {
   return fmt::format("{}-{}", size_bytes_, hasher.hex());
 }
 
-void TextData::expect_fingerprint(const std::string& fingerprint) const {
-  if (fingerprint == fingerprint_) return;
-  throw unusable(fmt::format("the data file {} is not the one that the run was "
-                             "made with (it is {}, and was {})",
-                             options_.path, fingerprint_, fingerprint),
-                 "name the run's own data, unchanged, with --data FILE, or "
-                 "start a new run");
+std::string TextData::description() const {
+  return fmt::format("{} bytes, {} sequences of {} tokens", size_bytes_, windows_, options_.seq);
 }
 
 uint64_t TextData::window_of(uint64_t sample) const {
   return math::permuted(options_.seed, sample / windows_, windows_, sample % windows_);
 }
 
-void TextData::fetch(uint64_t step, TokenBatch& batch) const {
+void TextData::fetch(uint64_t step, BatchData& batch) const {
   std::vector<uint64_t> windows(options_.batch);
   for (uint64_t j = 0; j < options_.batch; ++j) windows[j] = window_of(step * options_.batch + j);
   read_windows(windows, batch);
 }
 
-void TextData::read_windows(std::span<const uint64_t> windows, TokenBatch& batch) const {
+void TextData::read_windows(std::span<const uint64_t> windows, BatchData& batch) const {
   const uint64_t seq = options_.seq;
+  batch.seq = seq;
   batch.inputs.resize(windows.size() * seq);
   batch.targets.resize(windows.size() * seq);
   batch.bytes.resize(seq + 1);
@@ -143,6 +140,29 @@ void TextData::read_windows(std::span<const uint64_t> windows, TokenBatch& batch
     std::copy(batch.bytes.begin() + 1, batch.bytes.end(),
               batch.targets.begin() + static_cast<ptrdiff_t>(i * seq));
   }
+}
+
+uint64_t TextData::evaluation_batches() const { return (windows_ + options_.batch - 1) / options_.batch; }
+
+void TextData::fetch_evaluation(uint64_t index, BatchData& batch) const {
+  std::vector<uint64_t> windows;
+  const uint64_t first = index * options_.batch;
+  for (uint64_t w = first; w < std::min(first + options_.batch, windows_); w++) windows.push_back(w);
+  read_windows(windows, batch);
+}
+
+BatchData draw_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t vocabulary) {
+  const uint64_t kinds = std::min(vocabulary, kByteTokens);  // the tokenizer makes bytes
+  BatchData batch;
+  batch.seq = seq;
+  const auto token = [&](uint64_t index) {
+    return int32_t(uint64_t{math::random_bits(seed, 0, index)} * kinds >> 32);
+  };
+  for (uint64_t i = 0; i < sequences * seq; i++) {
+    batch.inputs.push_back(token(i));
+    batch.targets.push_back(token(i + 1));
+  }
+  return batch;
 }
 
 }  // namespace headrace::train

@@ -17,6 +17,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/train/data_set.h"
+
 namespace headrace::train {
 
 struct TextDataOptions {
@@ -27,33 +29,30 @@ struct TextDataOptions {
   uint64_t vocabulary = 256;  // tokens that the model knows; a byte beyond is an Error that names its offset
 };
 
-// Rows of seq tokens, one after another; the buffers are reused from call to call.
-struct TokenBatch {
-  std::vector<int32_t> inputs, targets;  // [sequences * seq]
-  std::vector<unsigned char> bytes;      // scratch
-};
-
-class TextData {
+class TextData : public DataSet {
  public:
   explicit TextData(const TextDataOptions& options);
-  ~TextData();
+  ~TextData() override;
   TextData(const TextData&) = delete;
   TextData& operator=(const TextData&) = delete;
 
   uint64_t size_bytes() const { return size_bytes_; }
   uint64_t windows() const { return windows_; }
-  // "SIZE-HASH" over the file's size, first and last MiB: tells changed or other data from the run's own.
-  const std::string& fingerprint() const { return fingerprint_; }
-  // Throws Error (kUsage) when the data are not those with this fingerprint.
-  void expect_fingerprint(const std::string& fingerprint) const;
+  // "SIZE-HASH" over the file's size, first and last MiB.
+  const std::string& fingerprint() const override { return fingerprint_; }
+  DataShape shape() const override { return {.samples = windows_}; }
+  std::string description() const override;
 
   // The batch of the step that has `step` steps before it: samples step * batch + j of the endless sequence
   // of epochs.
-  void fetch(uint64_t step, TokenBatch& batch) const;
+  void fetch(uint64_t step, BatchData& batch) const override;
   // Which window is sample `sample` of that sequence.
   uint64_t window_of(uint64_t sample) const;
   // The windows named, in that order.
-  void read_windows(std::span<const uint64_t> windows, TokenBatch& batch) const;
+  void read_windows(std::span<const uint64_t> windows, BatchData& batch) const;
+  // A batch of windows at a time.
+  uint64_t evaluation_batches() const override;
+  void fetch_evaluation(uint64_t index, BatchData& batch) const override;
 
  private:
   void read(uint64_t offset, std::span<unsigned char> bytes) const;
@@ -64,5 +63,9 @@ class TextData {
   uint64_t size_bytes_ = 0, windows_ = 0;
   std::string fingerprint_;
 };
+
+// Of evenly drawn tokens below `vocabulary`, and their next tokens: `sequences` rows of `seq`; a function of
+// the seed.
+BatchData draw_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t vocabulary);
 
 }  // namespace headrace::train

@@ -74,17 +74,9 @@ struct EndOfWaiting {
   ~EndOfWaiting() { space.end(); }
 };
 
-TextData open_data(const TrainInput& input, const std::string& path, uint64_t batch) {
-  return TextData({.path = path,
-                   .seq = input.run.seq,
-                   .batch = batch,
-                   .seed = input.run.seed,
-                   .vocabulary = input.model.vocabulary()});
-}
-
-Preflight plan_work(const TrainInput& input, const storage::Layout& layout, const TokenBatch& tokens,
+Preflight plan_work(const TrainInput& input, const storage::Layout& layout, const BatchData& batch,
                     bool training, TrainListener& listener) {
-  const Preflight plan = preflight(preflight_input(input, layout, tokens, training));
+  const Preflight plan = preflight(preflight_input(input, layout, batch, training));
   listener.narrate(fmt::format("plan: {}; {} of memory for the cache; a step reads {} and writes {}",
                                plan.policy.description(), format_size(plan.cache.arena_bytes),
                                format_size(plan.step.read()), format_size(plan.step.written())));
@@ -105,19 +97,46 @@ void create_run(const TrainInput& input, const storage::Layout& layout, TrainLis
   write_run_config(input.session.run_dir, input.run);
 }
 
+// The sums of an evaluation, batch by batch.
+class Evaluation {
+ public:
+  Evaluation(Task task, uint64_t step) {
+    summary_.task = task;
+    summary_.step = step;
+  }
+  void add(const BatchData& data, const StepReport& report, const Metrics& metrics) {
+    const uint64_t counted = metrics.rows > 0 ? metrics.rows : report.tokens;
+    loss_sum_ += report.loss * double(counted);
+    counted_ += counted;
+    summary_.tokens += report.tokens;
+    summary_.windows += data.view().sequences();
+    summary_.seconds += report.seconds;
+    summary_.metrics.add(metrics);
+  }
+  EvalSummary summary() const {
+    EvalSummary summary = summary_;
+    summary.loss = loss_sum_ / double(counted_);
+    summary.perplexity = std::exp(summary.loss);
+    return summary;
+  }
+
+ private:
+  EvalSummary summary_;
+  double loss_sum_ = 0;
+  uint64_t counted_ = 0;
+};
+
 // Training as a sequence of work items: steps, evaluations between them, and the end.
 class TrainLoop {
  public:
-  TrainLoop(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop,
-            const TextData& data, Session& session, TrainSummary& summary)
-      : input_(input), listener_(listener), stop_(stop), data_(data), session_(session), summary_(summary) {
-    if (!input.session.eval_data.empty() && input.session.eval_every > 0)
-      eval_data_.emplace(TextDataOptions{.path = input.session.eval_data,
-                                         .seq = input.run.seq,
-                                         .batch = input.run.batch,
-                                         .seed = input.run.seed,
-                                         .vocabulary = input.model.vocabulary()});
-  }
+  TrainLoop(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop, Session& session,
+            TrainSummary& summary)
+      : input_(input),
+        listener_(listener),
+        stop_(stop),
+        session_(session),
+        summary_(summary),
+        eval_data_(input.session.eval_every > 0 ? input.eval_data : nullptr) {}
 
   void run() {
     const uint64_t first = session_.store().step() + 1;
@@ -137,48 +156,36 @@ class TrainLoop {
 
  private:
   WorkItem train_item(uint64_t step) const {
-    WorkItem item{.kind = WorkItem::Kind::kTrain, .step = step, .tokens = {}};
+    WorkItem item{.kind = WorkItem::Kind::kTrain, .step = step, .data = {}};
     const bool saved = session_.checkpointer() != nullptr && session_.checkpointer()->is_due(step);
     item.commits = step % input_.run.commit_every == 0 || step == input_.session.steps || saved;
-    data_.fetch(step - 1, item.tokens);
+    input_.data->fetch(step - 1, item.data);
     return item;
   }
 
-  // The evaluation batch whose first window is `window`.
-  std::optional<WorkItem> eval_item(uint64_t step, uint64_t window) const {
-    if (!eval_data_ || window >= eval_data_->windows()) return std::nullopt;
-    WorkItem item{.kind = WorkItem::Kind::kEvaluate, .step = step, .tokens = {}};
-    std::vector<uint64_t> windows;
-    for (uint64_t w = window; w < std::min(window + input_.run.batch, eval_data_->windows()); w++)
-      windows.push_back(w);
-    eval_data_->read_windows(windows, item.tokens);
+  std::optional<WorkItem> eval_item(uint64_t step, uint64_t index) const {
+    if (eval_data_ == nullptr || index >= eval_data_->evaluation_batches()) return std::nullopt;
+    WorkItem item{.kind = WorkItem::Kind::kEvaluate, .step = step, .data = {}};
+    eval_data_->fetch_evaluation(index, item.data);
     return item;
   }
 
   std::optional<WorkItem> next(const WorkItem& item) {
-    if (item.kind == WorkItem::Kind::kEvaluate)
-      planned_window_ += input_.run.batch;
-    else
-      planned_window_ = 0;
-    if (eval_data_ && item.step % input_.session.eval_every == 0)
-      if (std::optional<WorkItem> evaluation = eval_item(item.step, planned_window_)) return evaluation;
+    planned_evaluation_ = item.kind == WorkItem::Kind::kEvaluate ? planned_evaluation_ + 1 : 0;
+    if (eval_data_ != nullptr && item.step % input_.session.eval_every == 0)
+      if (std::optional<WorkItem> evaluation = eval_item(item.step, planned_evaluation_)) return evaluation;
     if (item.step >= input_.session.steps) return std::nullopt;
     return train_item(item.step + 1);
   }
 
   bool done(const WorkItem& item, const StepReport& report) {
     if (item.kind == WorkItem::Kind::kEvaluate) {
-      eval_loss_ += report.loss * double(report.tokens);
-      eval_.tokens += report.tokens;
-      eval_.windows += report.tokens / input_.run.seq;
-      eval_.seconds += report.seconds;
-      if (eval_.windows == eval_data_->windows()) {
-        eval_.step = item.step;
-        eval_.loss = eval_loss_ / double(eval_.tokens);
-        eval_.perplexity = std::exp(eval_.loss);
-        listener_.evaluated(eval_);
-        eval_ = {};
-        eval_loss_ = 0;
+      if (!evaluation_) evaluation_.emplace(input_.model.task(), item.step);
+      evaluation_->add(item.data, report, input_.model.metrics());
+      if (++evaluated_ == eval_data_->evaluation_batches()) {
+        listener_.evaluated(evaluation_->summary());
+        evaluation_.reset();
+        evaluated_ = 0;
       }
     } else if (item.kind == WorkItem::Kind::kFinish) {
       add_cost(report);
@@ -222,13 +229,11 @@ class TrainLoop {
   const TrainInput& input_;
   TrainListener& listener_;
   const std::atomic<int>& stop_;
-  const TextData& data_;
   Session& session_;
   TrainSummary& summary_;
-  std::optional<TextData> eval_data_;
-  uint64_t planned_window_ = 0;
-  EvalSummary eval_;
-  double eval_loss_ = 0;
+  const DataSet* eval_data_;
+  uint64_t planned_evaluation_ = 0, evaluated_ = 0;  // batches of the evaluation under way
+  std::optional<Evaluation> evaluation_;
 };
 
 }  // namespace
@@ -237,17 +242,21 @@ void with_session_threads(const SessionOptions& session, const std::function<voi
   with_threads(thread_count(session), body);
 }
 
-PreflightInput preflight_input(const TrainInput& input, const storage::Layout& layout,
-                               const TokenBatch& tokens, bool training) {
+PreflightInput preflight_input(const TrainInput& input, const storage::Layout& layout, const BatchData& data,
+                               bool training) {
   input.model.bind(layout);
+  const Batch batch = data.view();
+  // A table's units hold several samples.
+  const uint64_t unit_samples = batch.features.empty() ? 1 : batch.seq;
+  const uint64_t micro_batch = (input.run.micro_batch + unit_samples - 1) / unit_samples;
   return {
       .model = input.model,
       .layout = layout,
       .planes = make_optimizer(input.run)->block_planes(),
-      .batch = {.seq = input.run.seq, .inputs = tokens.inputs, .targets = tokens.targets},
+      .batch = batch,
       .training = training,
       .late_updates = late_updates(input.run, input.session),
-      .micro_batch = training ? input.run.micro_batch : 0,
+      .micro_batch = training ? std::min(micro_batch, batch.sequences()) : 0,
       .commit_every = input.run.commit_every,
       .memory_bytes = input.session.memory_bytes,
       .reserved_bytes = training && input.session.checkpoint_every > 0
@@ -273,11 +282,11 @@ storage::Layout make_layout(const Model& model, const RunOptions& run) {
 TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::atomic<int>& stop) {
   return with_threads(thread_count(input.session), [&] {
     SerialListener listener(watcher);
-    const TextData data = open_data(input, input.run.data, input.run.batch);
-    TokenBatch sample;
-    data.fetch(0, sample);
+    BatchData sample;
+    input.data->fetch(0, sample);
     const storage::Layout layout = make_layout(input.model, input.run);
     const Preflight plan = plan_work(input, layout, sample, true, listener);
+    listener.narrate("data: " + input.data->description());
     if (!storage::Store::exists(input.session.run_dir)) create_run(input, layout, listener);
 
     SpaceWait space({.waits = input.session.wait_for_space, .run_dir = input.session.run_dir}, listener,
@@ -305,7 +314,7 @@ TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::a
           fmt::format("the checkpoint of step {} may not be whole: taking it again", cursor.checkpoint_due));
       checkpointer->retake(cursor.checkpoint_due);
     }
-    TrainLoop(input, listener, stop, data, opened.session(), summary).run();
+    TrainLoop(input, listener, stop, opened.session(), summary).run();
     summary.stopped = stop != 0 && std::max(summary.last_step, committed) < input.session.steps;
     return summary;
   });
@@ -313,35 +322,27 @@ TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::a
 
 EvalSummary evaluate(const TrainInput& input, TrainListener& listener, const std::atomic<int>& stop) {
   return with_threads(thread_count(input.session), [&] {
-    const TextData data = open_data(input, input.session.eval_data, input.run.batch);
-    const auto batch_of = [&](uint64_t first) {
-      std::vector<uint64_t> windows;
-      for (uint64_t w = first; w < std::min(first + input.run.batch, data.windows()); w++)
-        windows.push_back(w);
-      WorkItem item{.kind = WorkItem::Kind::kEvaluate, .step = first, .tokens = {}};
-      data.read_windows(windows, item.tokens);
+    const DataSet& data = *input.eval_data;
+    const auto item_of = [&](uint64_t index) {
+      WorkItem item{.kind = WorkItem::Kind::kEvaluate, .step = index, .data = {}};
+      data.fetch_evaluation(index, item.data);
       return item;
     };
     const storage::Layout layout = make_layout(input.model, input.run);
-    const Preflight plan = plan_work(input, layout, batch_of(0).tokens, false, listener);
+    const Preflight plan = plan_work(input, layout, item_of(0).data, false, listener);
     Opened opened(input, plan, listener);
-    EvalSummary summary;
-    summary.step = opened.session().store().step();
-    double loss_sum = 0;
+    Evaluation evaluation(input.model.task(), opened.session().store().step());
     const auto start = std::chrono::steady_clock::now();
     const auto next = [&](const WorkItem& item) -> std::optional<WorkItem> {
-      const uint64_t first = item.step + input.run.batch;
-      return first < data.windows() ? std::optional(batch_of(first)) : std::nullopt;
+      return item.step + 1 < data.evaluation_batches() ? std::optional(item_of(item.step + 1)) : std::nullopt;
     };
-    opened.session().run(batch_of(0), next, [&](const WorkItem& item, const StepReport& report) {
-      loss_sum += report.loss * double(report.tokens);
-      summary.tokens += report.tokens;
-      summary.windows += item.tokens.inputs.size() / input.run.seq;
-      listener.working("evaluating", double(summary.windows) / double(data.windows()));
+    opened.session().run(item_of(0), next, [&](const WorkItem& item, const StepReport& report) {
+      if (item.kind != WorkItem::Kind::kEvaluate) return true;
+      evaluation.add(item.data, report, input.model.metrics());
+      listener.working("evaluating", double(item.step + 1) / double(data.evaluation_batches()));
       return stop == 0;
     });
-    summary.loss = loss_sum / double(summary.tokens);
-    summary.perplexity = std::exp(summary.loss);
+    EvalSummary summary = evaluation.summary();
     summary.seconds = seconds_since(start);
     return summary;
   });

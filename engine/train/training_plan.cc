@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/math/random.h"
 #include "engine/train/compute_rate.h"
 #include "engine/train/session_io.h"
 #include "storage/error.h"
@@ -14,7 +13,6 @@
 namespace headrace::train {
 namespace {
 
-constexpr uint64_t kByteTokens = 256;
 constexpr uint64_t kWarmUpSteps = 2, kWarmSteps = 10, kMostSteps = 64;  // that are planned
 constexpr int kMostTries = 6;                                           // of least_hiding_tokens()
 constexpr double kMostTimes = 64;                                       // the sequences, that it tries
@@ -148,17 +146,13 @@ Bottleneck bottleneck_of(const TrainingPlan& plan) {
                                                                            : Bottleneck::kWriting;
 }
 
-TokenBatch tokens_of(const TrainInput& input) {
-  if (input.run.data.empty())
-    return draw_tokens(input.run.seed, input.run.batch, input.run.seq, input.model.vocabulary());
-  const TextData data({.path = input.run.data,
-                       .seq = input.run.seq,
-                       .batch = input.run.batch,
-                       .seed = input.run.seed,
-                       .vocabulary = input.model.vocabulary()});
-  TokenBatch tokens;
-  data.fetch(0, tokens);
-  return tokens;
+BatchData first_batch(const TrainInput& input) {
+  BatchData batch;
+  if (input.data != nullptr)
+    input.data->fetch(0, batch);
+  else
+    input.model.draw(input.run.seed, input.run.batch, input.run.seq, batch);
+  return batch;
 }
 
 void predict_seconds(const TrainInput& input, const storage::Layout& layout, TrainingPlan& plan) {
@@ -210,25 +204,14 @@ double transfer_seconds(const storage::DriveProfile& drive, double read_bytes, d
   return together + read_left / read_rate + written_left / write_rate;
 }
 
-TokenBatch draw_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t vocabulary) {
-  const uint64_t kinds = std::min(vocabulary, kByteTokens);  // the tokenizer makes bytes
-  TokenBatch batch;
-  const auto token = [&](uint64_t index) {
-    return int32_t(uint64_t{math::random_bits(seed, 0, index)} * kinds >> 32);
-  };
-  for (uint64_t i = 0; i < sequences * seq; i++) {
-    batch.inputs.push_back(token(i));
-    batch.targets.push_back(token(i + 1));
-  }
-  return batch;
-}
-
 std::optional<uint64_t> least_hiding_tokens(
     const TrainInput& input, const storage::Layout& layout, const Preflight& preflight,
     double flops_per_second, const std::function<double(const stream::PlannedBytes&)>& disk_seconds) {
   const auto missing = [&](const stream::PlannedBytes& moved, double flops) {
     return disk_seconds(moved) / (flops / flops_per_second);  // how many times more there would have to be
   };
+  BatchData sample;
+  input.model.draw(input.run.seed, 1, input.run.seq, sample);
   // Computing grows with the sequences; transfers hardly do, but for activations that are spilled.
   uint64_t sequences = input.run.batch;
   double factor = missing(preflight.step, preflight.flops);
@@ -238,10 +221,11 @@ std::optional<uint64_t> least_hiding_tokens(
     const auto next = std::max<uint64_t>(uint64_t(wanted), 1);
     if (next == sequences) break;
     sequences = next;
-    const TokenBatch tokens = draw_tokens(input.run.seed, sequences, input.run.seq, input.model.vocabulary());
-    const PreflightInput asked = preflight_input(input, layout, tokens, true);
+    BatchData drawn;
+    input.model.draw(input.run.seed, sequences, input.run.seq, drawn);
+    const PreflightInput asked = preflight_input(input, layout, drawn, true);
     ExecutionPolicy policy = preflight.policy;
-    policy.micro_batch = std::min(policy.micro_batch, sequences);
+    policy.micro_batch = std::min(policy.micro_batch, drawn.view().sequences());
     try {
       StepPlanner planner(asked, policy, preflight.cache);
       for (uint64_t step = 1; step <= kWarmUpSteps; step++) planner.next();
@@ -252,22 +236,22 @@ std::optional<uint64_t> least_hiding_tokens(
     if (factor <= 1 && factor > 0.9) break;
   }
   if (factor > 1) return std::nullopt;  // what is spilled grows as computing does
-  return sequences * input.run.seq;
+  return sequences * sample.rows();
 }
 
 TrainingPlan plan_training(const TrainInput& input) {
   TrainingPlan plan;
   plan.exists = storage::Store::exists(input.session.run_dir);
   if (plan.exists) plan.step = storage::describe_run(input.session.run_dir).step;
-  const TokenBatch tokens = tokens_of(input);
+  const BatchData batch = first_batch(input);
   const storage::Layout layout = make_layout(input.model, input.run);
   plan.parameters = layout.element_count();
   plan.state_bytes = layout.payload_bytes();
   plan.memory_bytes = input.session.memory_bytes;
-  plan.tokens = tokens.inputs.size();
-  plan.drawn_tokens = input.run.data.empty();
+  plan.tokens = batch.rows();
+  plan.drawn_tokens = input.data == nullptr;
   with_session_threads(input.session, [&] {
-    const PreflightInput asked = preflight_input(input, layout, tokens, true);
+    const PreflightInput asked = preflight_input(input, layout, batch, true);
     plan.preflight = preflight(asked);
     plan.steps = plan_steps(asked, plan.preflight);
     plan.least = least_memory(asked);

@@ -44,7 +44,7 @@ struct TrainingPlan {
   Preflight preflight;
   PlannedSteps steps;
   uint64_t tokens = 0;        // of a step
-  bool drawn_tokens = false;  // no data: evenly drawn ones
+  bool drawn_tokens = false;  // no data: drawn ones
   std::vector<PlannedDrive> drives;
   std::vector<std::string> warnings;  // of profiles that are ignored
 
@@ -58,7 +58,7 @@ struct TrainingPlan {
   std::optional<uint64_t> hiding_tokens;
 };
 
-// With `input.run.data` empty, tokens are drawn evenly from those that the tokenizer can make.
+// Without `input.data`, the model draws what stands for data.
 TrainingPlan plan_training(const TrainInput& input);
 
 // Every step has the same batch. What each moves depends on where the steps before have left things in the
@@ -67,9 +67,6 @@ PlannedSteps plan_steps(const PreflightInput& input, const Preflight& preflight)
 
 // Seconds that a drive needs to read and write so much, both in flight together.
 double transfer_seconds(const storage::DriveProfile& drive, double read_bytes, double written_bytes);
-
-// `sequences` rows of evenly drawn tokens below `vocabulary`, and their next tokens; a function of the seed.
-TokenBatch draw_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t vocabulary);
 
 // TrainingPlan::hiding_tokens, where a second computes `flops_per_second` and `disk_seconds(bytes of a step)`
 // says what transfers take. Plans steps of other numbers of sequences.

@@ -19,6 +19,7 @@
 #include "engine/train/initial_content.h"
 #include "engine/train/session.h"
 #include "models/gpt2.h"
+#include "models/registry.h"
 
 namespace headrace::train {
 namespace {
@@ -28,7 +29,7 @@ constexpr uint64_t kSequences = 4, kSequenceTokens = 256, kEverything = uint64_t
 class Variant {
  public:
   Variant(const RunOptions& run, const std::string& dir, uint64_t memory_bytes, bool mathematics)
-      : model_(models::make_gpt2(models::load_model(run.model).gpt2)),
+      : model_(models::make_gpt2(models::gpt2_config(models::load_model(run.model).json))),
         input_{.run = run, .session = {}, .model = *model_, .model_json = "{}"},
         data_({.path = run.data, .seq = run.seq, .batch = run.batch, .seed = run.seed, .vocabulary = 256}) {
     input_.session.run_dir = dir;
@@ -37,15 +38,14 @@ class Variant {
     const storage::Layout layout = make_layout(*model_, run);
     model_->bind(layout);
     WorkItem sample = item(1);
-    plan_ = preflight(
-        {.model = *model_,
-         .layout = layout,
-         .planes = make_optimizer(run)->block_planes(),
-         .batch = {.seq = run.seq, .inputs = sample.tokens.inputs, .targets = sample.tokens.targets},
-         .training = true,
-         .late_updates = run.clip > 0,
-         .micro_batch = 0,
-         .memory_bytes = memory_bytes});
+    plan_ = preflight({.model = *model_,
+                       .layout = layout,
+                       .planes = make_optimizer(run)->block_planes(),
+                       .batch = sample.data.view(),
+                       .training = true,
+                       .late_updates = run.clip > 0,
+                       .micro_batch = 0,
+                       .memory_bytes = memory_bytes});
     create(layout);
     io_ = storage::make_block_io({});
     session_ = std::make_unique<Session>(Session::Parts{.input = input_,
@@ -72,8 +72,8 @@ class Variant {
 
  private:
   WorkItem item(uint64_t step) const {
-    WorkItem work{.kind = WorkItem::Kind::kTrain, .step = step, .tokens = {}};
-    data_.fetch(step - 1, work.tokens);
+    WorkItem work{.kind = WorkItem::Kind::kTrain, .step = step, .data = {}};
+    data_.fetch(step - 1, work.data);
     return work;
   }
 

@@ -24,6 +24,7 @@
 #include "engine/train/session.h"
 #include "engine/train/session_io.h"
 #include "models/gpt2.h"
+#include "models/registry.h"
 #include "storage/aligned_memory.h"
 #include "storage/bench/job.h"
 #include "storage/bench/patterns.h"
@@ -40,7 +41,8 @@ constexpr uint32_t kRequests = 32;  // in flight: always at least as many transf
 class Benchmark {
  public:
   Benchmark(std::string directory, const std::string& model)
-      : directory_(std::move(directory)), model_(models::make_gpt2(models::load_model(model).gpt2)) {
+      : directory_(std::move(directory)),
+        model_(models::make_gpt2(models::gpt2_config(models::load_model(model).json))) {
     run_.model = model;
     layout_ = make_layout(*model_, run_);
     for (const BlockLayout& block : layout_.blocks()) largest_ = std::max(largest_, block.payload_bytes);

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "models/model_config.h"
+#include "models/gpt2_config.h"
 #include "tests/support/training_run.h"
 
 namespace headrace::testing {
@@ -33,8 +33,8 @@ inline TrainingOptions tiny_training_options() {
   return options;
 }
 
-inline std::vector<train::TokenBatch> tiny_batches() {
-  std::vector<train::TokenBatch> batches;
+inline std::vector<train::BatchData> tiny_batches() {
+  std::vector<train::BatchData> batches;
   for (uint64_t step = 0; step < kTinySteps; step++)
     batches.push_back(random_tokens(step, 2, 16, tiny_config().vocab_size));
   return batches;

@@ -223,7 +223,7 @@ class TrainingFaults : public ::testing::TestWithParam<IoBackend> {
   }
 
   TemporaryDirectory directory_;
-  std::vector<train::TokenBatch> batches_ = tiny_batches();
+  std::vector<train::BatchData> batches_ = tiny_batches();
   TrainingOptions options_ = tiny_training_options();
   TrainingResult reference_;
   std::vector<std::string> reference_lines_;

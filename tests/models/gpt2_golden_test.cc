@@ -16,6 +16,7 @@
 
 #include "build_paths.h"
 #include "models/gpt2.h"
+#include "models/registry.h"
 #include "tests/support/safetensors_reader.h"
 #include "tests/support/training_run.h"
 
@@ -26,7 +27,7 @@ using testing::SafetensorsReader;
 using testing::TensorValues;
 using testing::TrainingOptions;
 using testing::TrainingResult;
-using train::TokenBatch;
+using train::BatchData;
 
 constexpr double kTolerance = 1e-5, kFloor = 1e-7;
 
@@ -63,7 +64,7 @@ std::vector<float> without_key_bias(const std::string& name, std::vector<float> 
 class Gpt2Golden : public ::testing::Test {
  protected:
   Gpt2Golden() : golden_(HEADRACE_GOLDEN_DIR "/gpt2_tiny.safetensors") {
-    config_ = parse_model(golden_.metadata("config"), "the golden file").gpt2;
+    config_ = gpt2_config(parse_model(golden_.metadata("config"), "the golden file").json);
     const std::vector<uint64_t>& shape = golden_.shape("tokens");
     const std::vector<int32_t> tokens = golden_.integers("tokens");
     sequences_ = shape[1];
@@ -71,7 +72,7 @@ class Gpt2Golden : public ::testing::Test {
     for (uint64_t row = 0; row < shape[0] * shape[1]; row++) {
       if (row % shape[1] == 0) batches_.emplace_back();
       const auto first = tokens.begin() + ptrdiff_t(row * shape[2]);
-      TokenBatch& batch = batches_.back();
+      BatchData& batch = batches_.back();
       batch.inputs.insert(batch.inputs.end(), first, first + ptrdiff_t(seq_));
       batch.targets.insert(batch.targets.end(), first + 1, first + 1 + ptrdiff_t(seq_));
     }
@@ -102,7 +103,7 @@ class Gpt2Golden : public ::testing::Test {
   SafetensorsReader golden_;
   Gpt2Config config_;
   uint64_t sequences_ = 0, seq_ = 0;
-  std::vector<TokenBatch> batches_;
+  std::vector<BatchData> batches_;
   TensorValues initial_;
 };
 

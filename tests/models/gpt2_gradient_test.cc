@@ -17,7 +17,7 @@ namespace {
 using testing::TensorValues;
 using testing::TrainingOptions;
 using testing::TrainingResult;
-using train::TokenBatch;
+using train::BatchData;
 
 constexpr uint64_t kSeq = 7, kSequences = 2, kSeed = 11;
 
@@ -35,7 +35,7 @@ Gpt2Config tiny_config() {
 
 TEST(Gpt2Gradient, AgreesWithFiniteDifferences) {
   const auto model = make_gpt2(tiny_config());
-  const std::vector<TokenBatch> batch{
+  const std::vector<BatchData> batch{
       testing::random_tokens(kSeed, kSequences, kSeq, tiny_config().vocab_size)};
   TrainingOptions options;
   options.run.seed = kSeed;

@@ -1,10 +1,11 @@
-#include "models/model_config.h"
+#include "models/gpt2_config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
+#include "models/registry.h"
 #include "storage/error.h"
 #include "tests/support/temporary_directory.h"
 
@@ -26,11 +27,12 @@ std::string problem(const std::string& json) {
 std::string gpt2_with(const std::string& fields) { return R"({"model_type": "gpt2", )" + fields + "}"; }
 
 TEST(ModelConfig, KnowsGpt2InItsFourSizes) {
-  EXPECT_EQ(parameter_count(load_model("gpt2").gpt2), 124'439'808u);
-  EXPECT_EQ(parameter_count(load_model("gpt2-medium").gpt2), 354'823'168u);
-  EXPECT_EQ(parameter_count(load_model("gpt2-large").gpt2), 774'030'080u);
-  EXPECT_EQ(parameter_count(load_model("gpt2-xl").gpt2), 1'557'611'200u);
-  for (const std::string& name : model_names()) EXPECT_EQ(load_model(name).gpt2.vocab_size, 50257u);
+  EXPECT_EQ(parameter_count(gpt2_config(load_model("gpt2").json)), 124'439'808u);
+  EXPECT_EQ(parameter_count(gpt2_config(load_model("gpt2-medium").json)), 354'823'168u);
+  EXPECT_EQ(parameter_count(gpt2_config(load_model("gpt2-large").json)), 774'030'080u);
+  EXPECT_EQ(parameter_count(gpt2_config(load_model("gpt2-xl").json)), 1'557'611'200u);
+  for (const std::string& name : gpt2_names())
+    EXPECT_EQ(gpt2_config(load_model(name).json).vocab_size, 50257u);
 }
 
 TEST(ModelConfig, ReadsHuggingFacesFileOfGpt2) {
@@ -43,7 +45,7 @@ TEST(ModelConfig, ReadsHuggingFacesFileOfGpt2) {
     "summary_use_proj": true, "task_specific_params": {"text-generation": {"do_sample": true, "max_length": 50}},
     "vocab_size": 50257})",
                                         "config.json");
-  EXPECT_EQ(model.gpt2, load_model("gpt2").gpt2);
+  EXPECT_EQ(gpt2_config(model.json), gpt2_config(load_model("gpt2").json));
   ASSERT_EQ(model.notes.size(), 3u);
   EXPECT_EQ(model.notes[0], "config.json: attn_pdrop = 0.1: dropout is not applied");
 }
@@ -52,17 +54,17 @@ TEST(ModelConfig, TakesDefaultsAndOtherNamesOfFields) {
   const ModelConfig model = parse_model(
       gpt2_with(R"("num_hidden_layers": 3, "hidden_size": 66, "num_attention_heads": 6, "attn_pdrop": 0)"),
       "c");
-  EXPECT_EQ(model.gpt2.n_layer, 3u);
-  EXPECT_EQ(model.gpt2.n_embd, 66u);
-  EXPECT_EQ(model.gpt2.n_head, 6u);
-  EXPECT_EQ(model.gpt2.n_inner, 264u);
-  EXPECT_EQ(model.gpt2.n_positions, 1024u);
+  EXPECT_EQ(gpt2_config(model.json).n_layer, 3u);
+  EXPECT_EQ(gpt2_config(model.json).n_embd, 66u);
+  EXPECT_EQ(gpt2_config(model.json).n_head, 6u);
+  EXPECT_EQ(gpt2_config(model.json).n_inner, 264u);
+  EXPECT_EQ(gpt2_config(model.json).n_positions, 1024u);
   EXPECT_TRUE(model.notes.empty());
 }
 
 TEST(ModelConfig, ReadsItsOwnJsonBack) {
   Gpt2Config config{101, 33, 20, 3, 5, 70, 1e-6, 0.05};
-  EXPECT_EQ(parse_model(to_json(config), "catalog").gpt2, config);
+  EXPECT_EQ(gpt2_config(parse_model(to_json(config), "catalog").json), config);
 }
 
 TEST(ModelConfig, RefusesFieldsThatCannotBe) {
@@ -110,8 +112,8 @@ TEST(ModelConfig, SurvivesHostileText) {
 TEST(ModelConfig, TakesAFileOrItsFolder) {
   headrace::testing::TemporaryDirectory folder;
   headrace::testing::write_file(folder / "config.json", gpt2_with(R"("n_layer": 2)"));
-  EXPECT_EQ(load_model(folder / "config.json").gpt2.n_layer, 2u);
-  EXPECT_EQ(load_model(folder.path()).gpt2.n_layer, 2u);
+  EXPECT_EQ(gpt2_config(load_model(folder / "config.json").json).n_layer, 2u);
+  EXPECT_EQ(gpt2_config(load_model(folder.path()).json).n_layer, 2u);
   std::filesystem::remove(folder / "config.json");
   EXPECT_THROW(load_model(folder.path()), Error);
   EXPECT_THROW(load_model(folder / "other.json"), Error);
@@ -130,8 +132,8 @@ TEST(ModelConfig, NamesTheNearestKnownModel) {
 }
 
 TEST(ModelConfig, RefusesASequenceWithoutPositions) {
-  check_sequence(load_model("gpt2").gpt2, 1024);
-  EXPECT_THROW(check_sequence(load_model("gpt2").gpt2, 1025), Error);
+  check_sequence(gpt2_config(load_model("gpt2").json), 1024);
+  EXPECT_THROW(check_sequence(gpt2_config(load_model("gpt2").json), 1025), Error);
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ namespace {
 
 using testing::TrainingOptions;
 using testing::TrainingResult;
-using train::TokenBatch;
+using train::BatchData;
 
 constexpr uint64_t kSequences = 3, kSeq = 40, kSteps = 5;
 
@@ -37,7 +37,7 @@ Gpt2Config small_config() {
 // A model whose loss is not a number for one batch.
 class FailingModel final : public train::Model {
  public:
-  explicit FailingModel(const TokenBatch& failing) : failing_(failing.inputs) {}
+  explicit FailingModel(const BatchData& failing) : failing_(failing.inputs) {}
 
   std::vector<storage::TensorSpec> tensors() const override { return model_->tensors(); }
   void bind(const storage::Layout& layout) override { model_->bind(layout); }
@@ -45,7 +45,10 @@ class FailingModel final : public train::Model {
                   std::span<float> values) const override {
     model_->initialise(tensor, first_row, seed, values);
   }
-  uint64_t vocabulary() const override { return model_->vocabulary(); }
+  void draw(uint64_t seed, uint64_t samples, uint64_t seq, BatchData& batch) const override {
+    model_->draw(seed, samples, seq, batch);
+  }
+  train::Task task() const override { return model_->task(); }
   bool decays(storage::TensorId tensor) const override { return model_->decays(tensor); }
   void train(stream::Context& context, const train::Batch& batch,
              const train::ExecutionPolicy& policy) override {
@@ -64,8 +67,8 @@ class FailingModel final : public train::Model {
   bool fails_ = false;
 };
 
-std::vector<TokenBatch> batches() {
-  std::vector<TokenBatch> all;
+std::vector<BatchData> batches() {
+  std::vector<BatchData> all;
   for (uint64_t step = 0; step < kSteps; step++)
     all.push_back(testing::random_tokens(step + 1, kSequences, kSeq, small_config().vocab_size));
   return all;
@@ -93,9 +96,9 @@ std::vector<float> all_values(const TrainingResult& result) {
 class OnNan : public ::testing::TestWithParam<double> {};
 
 TEST_P(OnNan, SkippingLeavesEveryBitAsItWas) {
-  const std::vector<TokenBatch> all = batches();
+  const std::vector<BatchData> all = batches();
   FailingModel failing(all[2]);
-  const std::span<const TokenBatch> two(all.data(), 2), three(all.data(), 3);
+  const std::span<const BatchData> two(all.data(), 2), three(all.data(), 3);
   const TrainingResult before = run_training(failing, options(GetParam()), two);
   const TrainingResult after = run_training(failing, options(GetParam()), three);
   EXPECT_EQ(all_values(before), all_values(after));
@@ -106,7 +109,7 @@ TEST_P(OnNan, SkippingLeavesEveryBitAsItWas) {
 }
 
 TEST_P(OnNan, SkippingGivesTheSameBitsInAnyBudget) {
-  const std::vector<TokenBatch> all = batches();
+  const std::vector<BatchData> all = batches();
   FailingModel failing(all[2]);
   TrainingOptions roomy = options(GetParam()), tight = roomy;
   tight.arena_bytes = 0;
@@ -119,7 +122,7 @@ TEST_P(OnNan, SkippingGivesTheSameBitsInAnyBudget) {
 
 // Waiting for the norm changes when updates run, and no bit.
 TEST(SkippingNan, ChangesNothingWhereAllIsFinite) {
-  const std::vector<TokenBatch> all = batches();
+  const std::vector<BatchData> all = batches();
   TrainingOptions skip = options(0), stop = skip;
   stop.on_nan = train::OnNan::kStop;
   const auto model = make_gpt2(small_config());
@@ -129,7 +132,7 @@ TEST(SkippingNan, ChangesNothingWhereAllIsFinite) {
 }
 
 TEST_P(OnNan, StoppingNamesTheStepAndTheLastThatCounts) {
-  const std::vector<TokenBatch> all = batches();
+  const std::vector<BatchData> all = batches();
   FailingModel failing(all[2]);
   TrainingOptions stop = options(GetParam());
   stop.on_nan = train::OnNan::kStop;

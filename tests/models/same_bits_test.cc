@@ -22,8 +22,8 @@ namespace {
 
 using testing::TrainingOptions;
 using testing::TrainingResult;
+using train::BatchData;
 using train::ExecutionPolicy;
-using train::TokenBatch;
 using train::WeightPrecision;
 
 // Matrices of several panels of 256 rows, whose last one is smaller.
@@ -41,8 +41,8 @@ Gpt2Config small_config() {
 
 constexpr uint64_t kSequences = 4, kSeq = 48, kSteps = 4, kSeed = 7;
 
-std::vector<TokenBatch> batches() {
-  std::vector<TokenBatch> all;
+std::vector<BatchData> batches() {
+  std::vector<BatchData> all;
   for (uint64_t step = 0; step < kSteps; step++)
     all.push_back(testing::random_tokens(kSeed + step, kSequences, kSeq, small_config().vocab_size));
   return all;
@@ -89,7 +89,7 @@ class SameBits : public ::testing::TestWithParam<std::tuple<double, WeightPrecis
     return result;
   }
 
-  std::vector<TokenBatch> batches_ = batches();
+  std::vector<BatchData> batches_ = batches();
   std::optional<Outcome> expected_;
   int runs_ = 0;
 };
@@ -176,7 +176,7 @@ TEST_P(SameBits, HoweverRarelyItCommits) {
 // Otherwise "with clipping" means nothing.
 TEST(SameBitsTraining, ClipsSomeStepsAndOthersNot) {
   const auto model = make_gpt2(small_config());
-  const std::vector<TokenBatch> all = batches();
+  const std::vector<BatchData> all = batches();
   const TrainingOptions options = base_options(kClip, WeightPrecision::kFloat32);
   const TrainingResult result = run_training(*model, options, all);
   const auto clipped = std::count_if(result.steps.begin(), result.steps.end(),

@@ -21,7 +21,7 @@ namespace headrace::testing {
 
 using storage::BlockLayout;
 using storage::Layout;
-using train::TokenBatch;
+using train::BatchData;
 
 namespace {
 
@@ -32,8 +32,11 @@ auto with_threads(uint32_t threads, const Body& body) {
   return arena.execute(body);
 }
 
-train::Batch batch_of(const TrainingOptions& options, const TokenBatch& tokens) {
-  return {.seq = options.run.seq, .inputs = tokens.inputs, .targets = tokens.targets};
+// Batches of sequences need not say how long these are.
+train::Batch batch_of(const TrainingOptions& options, const BatchData& tokens) {
+  train::Batch batch = tokens.view();
+  if (batch.seq == 0) batch.seq = options.run.seq;
+  return batch;
 }
 
 train::SessionOptions session_of(const TrainingOptions& options) {
@@ -43,7 +46,7 @@ train::SessionOptions session_of(const TrainingOptions& options) {
 }
 
 train::Preflight ask_preflight(train::Model& model, const TrainingOptions& options, const Layout& layout,
-                               const TokenBatch& tokens) {
+                               const BatchData& tokens) {
   return train::preflight({.model = model,
                            .layout = layout,
                            .planes = train::make_optimizer(options.run)->block_planes(),
@@ -56,7 +59,7 @@ train::Preflight ask_preflight(train::Model& model, const TrainingOptions& optio
 }
 
 uint64_t least_arena_bytes(train::Model& model, const TrainingOptions& options, const Layout& layout,
-                           const train::ExecutionPolicy& policy, std::span<const TokenBatch> batches) {
+                           const train::ExecutionPolicy& policy, std::span<const BatchData> batches) {
   const stream::BlockPlanes planes = train::make_optimizer(options.run)->block_planes();
   const stream::EntrySpace space(uint32_t(layout.blocks().size()));
   const train::BlockEntrySizes sizes(layout, space, planes);
@@ -68,7 +71,7 @@ uint64_t least_arena_bytes(train::Model& model, const TrainingOptions& options, 
     const stream::Program program = context.record(step, 0);
     least = std::max(least, stream::CachePlanner::least_arena_bytes(program, space, sizes));
   };
-  for (const TokenBatch& tokens : batches)
+  for (const BatchData& tokens : batches)
     record([&](stream::Context& c) {
       if (options.evaluate)
         model.evaluate(c, batch_of(options, tokens), policy);
@@ -80,7 +83,7 @@ uint64_t least_arena_bytes(train::Model& model, const TrainingOptions& options, 
 }
 
 train::Preflight plan_run(train::Model& model, const TrainingOptions& options, const Layout& layout,
-                          std::span<const TokenBatch> batches) {
+                          std::span<const BatchData> batches) {
   train::Preflight plan = ask_preflight(model, options, layout, batches.front());
   if (options.policy) plan.policy = *options.policy;
   if (!options.arena_bytes) return plan;
@@ -173,14 +176,19 @@ storage::IoCounters difference(const storage::IoCounters& after, const storage::
           .syncs = after.syncs - before.syncs};
 }
 
+BatchData data_of(const TrainingOptions& options, BatchData data) {
+  data.seq = batch_of(options, data).seq;
+  return data;
+}
+
 // Feeds the batches to the session, one item each.
-void run_items(train::Session& session, const TrainingOptions& options, std::span<const TokenBatch> batches,
+void run_items(train::Session& session, const TrainingOptions& options, std::span<const BatchData> batches,
                TrainingResult& result) {
   const auto item_of = [&](uint64_t step) {
     return train::WorkItem{
         .kind = options.evaluate ? train::WorkItem::Kind::kEvaluate : train::WorkItem::Kind::kTrain,
         .step = step,
-        .tokens = batches[step - 1],
+        .data = data_of(options, batches[step - 1]),
         .commits = step % options.run.commit_every == 0 || step == batches.size()};
   };
   const auto next = [&](const train::WorkItem& item) -> std::optional<train::WorkItem> {
@@ -207,7 +215,7 @@ void run_items(train::Session& session, const TrainingOptions& options, std::spa
 }  // namespace
 
 TrainingResult run_training(train::Model& model, const TrainingOptions& options,
-                            std::span<const TokenBatch> batches) {
+                            std::span<const BatchData> batches) {
   return with_threads(options.threads, [&] {
     const TemporaryDirectory directory;
     const std::string run_dir = options.run_dir.empty() ? directory / "run" : options.run_dir;
@@ -238,7 +246,7 @@ TrainingResult run_training(train::Model& model, const TrainingOptions& options,
   });
 }
 
-uint64_t least_memory_bytes(train::Model& model, const TrainingOptions& options, const TokenBatch& batch) {
+uint64_t least_memory_bytes(train::Model& model, const TrainingOptions& options, const BatchData& batch) {
   return with_threads(options.threads, [&]() -> uint64_t {
     const Layout layout = train::make_layout(model, options.run);
     model.bind(layout);
@@ -260,13 +268,13 @@ uint64_t least_memory_bytes(train::Model& model, const TrainingOptions& options,
   });
 }
 
-TokenBatch random_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t vocabulary) {
+BatchData random_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t vocabulary) {
   uint64_t state = seed * 0x9E3779B97F4A7C15U + 1;
   const auto next = [&] {
     state = state * 6364136223846793005U + 1442695040888963407U;
     return int32_t((state >> 33) % vocabulary);
   };
-  TokenBatch batch;
+  BatchData batch;
   for (uint64_t s = 0; s < sequences; s++)
     for (uint64_t t = 0, token = uint64_t(next()); t < seq; t++) {
       batch.inputs.push_back(int32_t(token));

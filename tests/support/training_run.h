@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "engine/train/batch.h"
 #include "engine/train/model.h"
 #include "engine/train/options.h"
 #include "engine/train/preflight.h"
 #include "engine/train/report.h"
-#include "engine/train/text_data.h"
 #include "storage/block_io.h"
 #include "storage/store.h"
 
@@ -61,13 +61,13 @@ struct TrainingResult {
 
 // One step for each batch; a resumed run has behind it those of the first ones.
 TrainingResult run_training(train::Model& model, const TrainingOptions& options,
-                            std::span<const train::TokenBatch> batches);
+                            std::span<const train::BatchData> batches);
 
 // The least budget that preflight accepts, as its refusal says.
 uint64_t least_memory_bytes(train::Model& model, const TrainingOptions& options,
-                            const train::TokenBatch& batch);
+                            const train::BatchData& batch);
 
 // Sequences of `seq` tokens and their next tokens, as a fixed pseudo-random function of seed.
-train::TokenBatch random_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t vocabulary);
+train::BatchData random_tokens(uint64_t seed, uint64_t sequences, uint64_t seq, uint64_t vocabulary);
 
 }  // namespace headrace::testing

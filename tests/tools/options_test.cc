@@ -232,10 +232,9 @@ TEST_F(ExistingRun, RefusesAContradiction) {
   EXPECT_THAT(resume({"--config", directory_ / "c.toml"}), HasSubstr("c.toml:1:8: seed is 99, but"));
 }
 
-TEST_F(ExistingRun, TakesDataFromElsewhereOnlyIfTheyAreTheSame) {
-  const std::string moved = directory_ / "moved";
-  testing::write_file(moved, std::string(1000, 'y'));
-  EXPECT_THAT(resume({"--data", moved}), HasSubstr("is not the one that the run was made with"));
+TEST_F(ExistingRun, LetsDataMove) {
+  EXPECT_EQ(resume({"--data", directory_ / "moved"}), "accepted");
+  EXPECT_EQ(request_.run.data, directory_ / "moved");
 }
 
 TEST_F(ExistingRun, RefusesADamagedConfiguration) {

@@ -211,7 +211,7 @@ TEST_F(PlanTest, KnowsAnExistingRunEvenWhileItTrainsAndWithoutItsText) {
   EXPECT_EQ(result.exit_status, 0) << result.err;
   EXPECT_THAT(result.out, StartsWith("run goes on after step "));
   EXPECT_THAT(result.out, HasSubstr("64 tokens, evenly drawn"));
-  EXPECT_THAT(result.err, HasSubstr("the run's text cannot be used"));
+  EXPECT_THAT(result.err, HasSubstr("the run's data cannot be used"));
   EXPECT_THAT(tool_.run({"plan", "run", "--memory", "64MiB", "--seq", "64"}).err,
               HasSubstr("but the run run was made with 32"));
 }

@@ -39,7 +39,7 @@ TEST(TextData, CutsWindowsThatShareTheirLastByteWithTheNext) {
     EXPECT_EQ(TextData({path, seq, 1, 0}).windows(), windows) << seq;
   }
   TextData data({path, 8, 2, 0});
-  TokenBatch batch;
+  BatchData batch;
   data.read_windows(std::vector<uint64_t>{4, 0}, batch);
   const std::string text = text_of(41);
   ASSERT_EQ(batch.inputs.size(), 16u);
@@ -75,7 +75,7 @@ TEST(TextData, FollowsOneEpochWithTheNextInsideABatch) {
   const std::string path = directory / "text";
   testing::write_file(path, text_of(100));
   TextData data({path, 9, 4, 1});  // 11 windows, 4 a step
-  TokenBatch batch, expected;
+  BatchData batch, expected;
   data.fetch(2, batch);  // samples 8 to 11: the last three of an epoch, then the
                          // first of the next
   data.read_windows(
@@ -91,7 +91,7 @@ TEST(TextData, GivesTheSameBatchesAfterAResumeInTheMiddleOfAnEpoch) {
   testing::write_file(path, text_of(5000));
   TextData straight({path, 16, 3, 42});
   std::vector<std::vector<int32_t>> batches;
-  TokenBatch batch;
+  BatchData batch;
   for (uint64_t step = 0; step < 250; ++step) {
     straight.fetch(step, batch);
     batches.push_back(batch.inputs);
@@ -113,7 +113,7 @@ TEST(TextData, FindsAStepHoweverFarItIs) {
   std::vector<bool> taken(data.windows(), false);
   for (uint64_t i = 0; i < data.windows(); i++) taken[data.window_of(first_sample + i)] = true;
   EXPECT_EQ(std::count(taken.begin(), taken.end(), true), int64_t(data.windows()));
-  TokenBatch batch, expected;
+  BatchData batch, expected;
   const uint64_t step = first_sample / 3 + 1;
   data.fetch(step, batch);
   data.read_windows(std::vector<uint64_t>{data.window_of(3 * step), data.window_of(3 * step + 1),
@@ -178,7 +178,7 @@ TEST(TextData, NoticesAFileThatShrinksWhileItIsUsed) {
   testing::write_file(path, text_of(100));
   TextData data({path, 9, 11, 0});
   testing::write_file(path, text_of(50));
-  TokenBatch batch;
+  BatchData batch;
   EXPECT_NE(error_of([&] { data.fetch(0, batch); }, ErrorKind::kFailed).find("ends at offset"),
             std::string::npos);
 }
@@ -190,7 +190,7 @@ TEST(TextData, RefusesABytePastTheVocabulary) {
                       "abcabcabc\xff"
                       "abcabc");
   TextData data({path, 5, 1, 0, 128});
-  TokenBatch batch;
+  BatchData batch;
   EXPECT_NE(
       error_of([&] { data.read_windows(std::vector<uint64_t>{1}, batch); }).find("byte 255 at offset 9"),
       std::string::npos);

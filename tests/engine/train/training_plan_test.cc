@@ -6,6 +6,8 @@
 #include <cmath>
 #include <map>
 
+#include "engine/train/text_data.h"
+
 namespace headrace::train {
 namespace {
 
@@ -31,7 +33,7 @@ TEST(TransferSeconds, CountWhatRunsTogetherAndThenTheRest) {
 
 TEST(DrawnTokens, AreEvenAndBelowTheVocabulary) {
   for (const uint64_t vocabulary : {100, 256, 50257}) {
-    const TokenBatch batch = draw_tokens(7, 16, 1024, vocabulary);
+    const BatchData batch = draw_tokens(7, 16, 1024, vocabulary);
     const uint64_t kinds = std::min<uint64_t>(vocabulary, 256);
     ASSERT_EQ(batch.inputs.size(), 16u * 1024);
     ASSERT_EQ(batch.targets.size(), batch.inputs.size());

@@ -1,13 +1,9 @@
-#include "models/model_config.h"
+#include "models/gpt2_config.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -19,8 +15,6 @@ namespace headrace::models {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr size_t kLargestFile = 1 << 20;  // bytes of a config.json
 
 struct Known {
   std::string name;
@@ -93,18 +87,16 @@ class Reader {
  public:
   Reader(const Json& json, std::string origin) : json_(json), origin_(std::move(origin)) {}
 
-  ModelConfig read() {
-    check_model_type();
+  Gpt2Config read(std::vector<std::string>& notes) {
     check_names();
-    ModelConfig model;
-    model.name = origin_;
-    read_counts(model.gpt2);
-    read_number("layer_norm_epsilon", 1e-12, 1, model.gpt2.layer_norm_epsilon);
-    read_number("initializer_range", 0, 100, model.gpt2.initializer_range);
+    Gpt2Config config;
+    read_counts(config);
+    read_number("layer_norm_epsilon", 1e-12, 1, config.layer_norm_epsilon);
+    read_number("initializer_range", 0, 100, config.initializer_range);
     check_activation();
     for (const FixedSwitch& fixed : kSwitches) check_switch(fixed);
-    for (const char* name : kDropouts) note_dropout(name, model.notes);
-    return model;
+    for (const char* name : kDropouts) note_dropout(name, notes);
+    return config;
   }
 
  private:
@@ -119,17 +111,6 @@ class Reader {
 
   static std::string shown(const Json& value) {
     return printable(value.dump(-1, ' ', true, Json::error_handler_t::replace), 60);
-  }
-
-  void check_model_type() const {
-    static const std::vector<std::string> types{"gpt2"};
-    const Json* type = find("model_type");
-    if (type == nullptr) fail("has no model_type", R"(write "model_type": "gpt2" into the file)");
-    if (!type->is_string()) fail(fmt::format("model_type is {}, not a text", shown(*type)), "known: gpt2");
-    const auto name = type->get<std::string>();
-    if (std::find(types.begin(), types.end(), name) == types.end()) {
-      fail(fmt::format("model_type '{}' is not known", printable(name, 60)), suggestion(name, types));
-    }
   }
 
   // A mistyped name would silently leave its field at the default.
@@ -210,41 +191,9 @@ class Reader {
   std::string origin_;
 };
 
-std::string read_config_file(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) {
-    throw Error(ErrorKind::kUsage,
-                fmt::format("cannot open the model's configuration {}: {}", path, system_text(errno)),
-                fmt::format("give --model a config.json, a folder that holds one, or one of {}",
-                            joined(model_names())));
-  }
-  std::string text;
-  std::array<char, 4096> part{};
-  ssize_t got = 0;
-  while (text.size() <= kLargestFile) {
-    got = ::read(descriptor, part.data(), part.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    text.append(part.data(), static_cast<size_t>(got));
-  }
-  const int error_number = errno;
-  ::close(descriptor);
-  if (got < 0) {
-    throw Error(ErrorKind::kUsage,
-                fmt::format("cannot read the model's configuration {}: {}", path, system_text(error_number)));
-  }
-  if (text.size() > kLargestFile) {
-    throw Error(
-        ErrorKind::kUsage,
-        fmt::format("the model's configuration {} is longer than {}", path, format_size(kLargestFile)),
-        "give --model a config.json as Hugging Face writes it");
-  }
-  return text;
-}
-
 }  // namespace
 
-std::span<const std::string> model_names() {
+std::span<const std::string> gpt2_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> result;
     for (const Known& known : known_models()) result.push_back(known.name);
@@ -253,47 +202,25 @@ std::span<const std::string> model_names() {
   return names;
 }
 
-ModelConfig load_model(const std::string& model) {
-  for (const Known& known : known_models()) {
-    if (known.name != model) continue;
-    ModelConfig result;
-    result.name = model;
-    result.gpt2.n_embd = known.n_embd;
-    result.gpt2.n_layer = known.n_layer;
-    result.gpt2.n_head = known.n_head;
-    result.gpt2.n_inner = 4 * known.n_embd;
-    return result;
-  }
-  struct stat status {};
-  const bool exists = ::stat(model.c_str(), &status) == 0;
-  if (!exists && model.find('/') == std::string::npos && !model.ends_with(".json")) {
-    throw Error(
-        ErrorKind::kUsage,
-        fmt::format("model '{}' is not known; {}", printable(model, 60), suggestion(model, model_names())),
-        "give --model a known name, a config.json, or a folder that holds one");
-  }
-  const std::string path = exists && S_ISDIR(status.st_mode) ? model + "/config.json" : model;
-  return parse_model(read_config_file(path), path);
+Gpt2Config gpt2_by_name(const std::string& name) {
+  const auto known = std::find_if(known_models().begin(), known_models().end(),
+                                  [&](const Known& candidate) { return candidate.name == name; });
+  HEADRACE_CHECK(known != known_models().end(), name);
+  Gpt2Config config;
+  config.n_embd = known->n_embd;
+  config.n_layer = known->n_layer;
+  config.n_head = known->n_head;
+  config.n_inner = 4 * known->n_embd;
+  return config;
 }
 
-ModelConfig parse_model(const std::string& text, const std::string& origin) {
-  Json json;
-  try {
-    json = Json::parse(text);
-  } catch (const Json::exception& error) {
-    // The library's text after its own prefix: "[json....] parse error at line 1, column 3: ...", or of a
-    // number that is too large, "[json....] number overflow parsing '1e999'".
-    const std::string_view detail = error.what();
-    const size_t end = detail.find("] ");
-    throw Error(ErrorKind::kUsage,
-                fmt::format("{}: is not JSON: {}", origin,
-                            printable(detail.substr(end == detail.npos ? 0 : end + 2))),
-                "correct the file");
-  }
-  if (!json.is_object()) {
-    throw Error(ErrorKind::kUsage, fmt::format("{}: is not a JSON object", origin), "correct the file");
-  }
-  return Reader(json, origin).read();
+Gpt2Config parse_gpt2(const Json& json, const std::string& origin, std::vector<std::string>& notes) {
+  return Reader(json, origin).read(notes);
+}
+
+Gpt2Config gpt2_config(const std::string& text) {
+  std::vector<std::string> notes;
+  return parse_gpt2(Json::parse(text), "the model's configuration", notes);
 }
 
 std::string to_json(const Gpt2Config& config) {

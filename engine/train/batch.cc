@@ -1,13 +1,14 @@
-#include "engine/train/model.h"
-
-#include <algorithm>
+#include "engine/train/batch.h"
 
 #include <fmt/format.h>
 
 namespace headrace::train {
 
 std::string ExecutionPolicy::description() const {
-  return fmt::format("micro-batches of {} {}{}{}{}", micro_batch, micro_batch == 1 ? "sequence" : "sequences",
+  const std::string rows = unit_samples > 0   ? fmt::format("{} samples", micro_batch * unit_samples)
+                           : micro_batch == 1 ? "1 sequence"
+                                              : fmt::format("{} sequences", micro_batch);
+  return fmt::format("micro-batches of {}{}{}{}", rows,
                      recompute_layers   ? ", layers computed again in the backward pass"
                      : recompute_logits ? ", logits computed again in the backward pass"
                                         : "",
@@ -25,12 +26,6 @@ std::vector<Span> MicroBatches::spans() const {
   std::vector<Span> spans;
   for (size_t i = 0; i < count_; i++) spans.push_back({i, i + 1});
   return spans;
-}
-
-std::span<const int32_t> MicroBatches::part(std::span<const int32_t> all, size_t index) const {
-  const size_t tokens = size_t(policy_.micro_batch * batch_.seq);
-  const size_t first = index * tokens;
-  return all.subspan(first, std::min(tokens, all.size() - first));
 }
 
 }  // namespace headrace::train

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 namespace headrace::models {
 
 struct Gpt2Config {
@@ -24,21 +26,18 @@ struct Gpt2Config {
   friend bool operator==(const Gpt2Config&, const Gpt2Config&) = default;
 };
 
-struct ModelConfig {
-  std::string name;  // as asked for: "gpt2", or the path of the file
-  Gpt2Config gpt2;
-  std::vector<std::string> notes;  // for people: what of the file has no effect here
-};
+// The sizes that OpenAI published: "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl".
+std::span<const std::string> gpt2_names();
+Gpt2Config gpt2_by_name(const std::string& name);
 
-// Names that load_model() knows: "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl".
-std::span<const std::string> model_names();
+// `json`: the object of a config.json, with "model_type" "gpt2". `origin` stands for it in messages; `notes`
+// gets, for people, what of the file has no effect here.
+Gpt2Config parse_gpt2(const nlohmann::ordered_json& json, const std::string& origin,
+                      std::vector<std::string>& notes);
+// Of what to_json() wrote.
+Gpt2Config gpt2_config(const std::string& text);
 
-// `model`: one of the names, else the path of a config.json or of a folder that holds one.
-ModelConfig load_model(const std::string& model);
-// `text`: the content of a config.json. `origin` stands for it in messages.
-ModelConfig parse_model(const std::string& text, const std::string& origin);
-
-// Hugging Face's config.json with every field that matters; parse_model() reads it back.
+// Hugging Face's config.json with every field that matters; gpt2_config() reads it back.
 std::string to_json(const Gpt2Config& config);
 
 uint64_t parameter_count(const Gpt2Config& config);  // tied output weights count once
