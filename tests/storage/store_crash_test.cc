@@ -93,7 +93,7 @@ TEST_F(StoreCrashTest, AKillAtAnyMomentLosesAtMostTheStepInFlight) {
     step = check_after(acknowledged);
     if (HasFailure()) break;
   }
-  EXPECT_GT(step, uint64_t{kKills});
+  EXPECT_GE(step, uint64_t{kKills});  // each round saw at least one commit
 }
 
 TEST_F(StoreCrashTest, LinesOfACommitThatDiedBeforeItAppendedThemAreAppended) {
