@@ -16,7 +16,7 @@
 
 namespace headrace::stream {
 
-#if defined(HEADRACE_THREAD_SANITIZER) || defined(__SANITIZE_ADDRESS__)
+#if defined(HEADRACE_THREAD_SANITIZER) || defined(HEADRACE_ADDRESS_SANITIZER)
 inline constexpr bool kSuspendsTasks = false;
 #else
 inline constexpr bool kSuspendsTasks = true;

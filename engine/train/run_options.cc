@@ -173,10 +173,11 @@ RunOptions run_options_from_json(const std::string& text) {
     const std::string problem = option.set(options, value);
     if (!problem.empty()) throw damaged(fmt::format("{}: {}", option.name, problem));
   }
-  for (const auto& [name, value] : json.items()) {
+  for (const auto& item : json.items()) {
     const bool known = std::any_of(run_option_table().begin(), run_option_table().end(),
-                                   [&](const RunOption& option) { return option.name == name; });
-    if (!known) throw damaged(fmt::format("'{}' is no option that this version knows", printable(name, 60)));
+                                   [&](const RunOption& option) { return option.name == item.key(); });
+    if (!known)
+      throw damaged(fmt::format("'{}' is no option that this version knows", printable(item.key(), 60)));
   }
   return options;
 }

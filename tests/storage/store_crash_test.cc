@@ -21,7 +21,7 @@ using namespace storage;
 using namespace testing;
 
 constexpr uint64_t kEndless = 1000000;
-#ifdef __SANITIZE_ADDRESS__
+#ifdef HEADRACE_ADDRESS_SANITIZER
 constexpr int kKills = 5;  // everything takes several times as long
 #else
 constexpr int kKills = 25;

@@ -20,7 +20,7 @@ using testing::ToolRun;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef HEADRACE_ADDRESS_SANITIZER
 constexpr bool kSanitized = true;  // shadow memory breaks every budget
 #else
 constexpr bool kSanitized = false;
