@@ -1,5 +1,9 @@
 #include "storage/catalog_json.h"
 
+#include <limits>
+#include <stdexcept>
+
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "storage/error.h"
@@ -16,6 +20,25 @@ std::string dump(const json& value) {
   } catch (const json::type_error&) {
     throw Error(ErrorKind::kUsage, "a tensor's name or a path is not UTF-8 text");
   }
+}
+
+// A whole number that T holds. nlohmann::json would convert any number, and cut off what does not fit.
+template <typename T>
+T number(const json& value, const char* what) {
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > std::numeric_limits<T>::max())
+    throw std::out_of_range(fmt::format("'{}' is no number that it can be", what));
+  return value.get<T>();
+}
+
+template <typename T>
+T number_at(const json& entry, const char* key) {
+  return number<T>(entry.at(key), key);
+}
+
+std::vector<uint64_t> shape_at(const json& entry) {
+  std::vector<uint64_t> shape;
+  for (const json& extent : entry.at("shape")) shape.push_back(number<uint64_t>(extent, "shape"));
+  return shape;
 }
 
 }  // namespace
@@ -46,15 +69,15 @@ std::vector<TensorSpec> tensors_from_json(std::string_view text) {
   for (const json& entry : json::parse(text)) {
     TensorSpec tensor;
     entry.at("name").get_to(tensor.name);
-    entry.at("rows").get_to(tensor.rows);
-    entry.at("columns").get_to(tensor.columns);
-    entry.at("block_rows").get_to(tensor.block_rows);
-    entry.at("slots").get_to(tensor.slots);
+    tensor.rows = number_at<uint64_t>(entry, "rows");
+    tensor.columns = number_at<uint64_t>(entry, "columns");
+    tensor.block_rows = number_at<uint64_t>(entry, "block_rows");
+    tensor.slots = number_at<uint32_t>(entry, "slots");
     for (const json& plane : entry.at("planes")) {
-      tensor.planes.push_back({plane.at("name"), plane.at("element_bytes")});
+      tensor.planes.push_back({plane.at("name"), number_at<uint32_t>(plane, "element_bytes")});
     }
     for (const json& part : entry.at("parts")) {
-      tensor.parts.push_back({part.at("name"), part.at("shape"), part.at("first_element")});
+      tensor.parts.push_back({part.at("name"), shape_at(part), number_at<uint64_t>(part, "first_element")});
     }
     tensors.push_back(std::move(tensor));
   }
@@ -67,7 +90,7 @@ std::string shard_to_json(const ShardRecord& shard) {
 
 ShardRecord shard_from_json(std::string_view text) {
   const json entry = json::parse(text);
-  return {entry.at("path"), entry.at("file_bytes"), entry.at("structure")};
+  return {entry.at("path"), number_at<uint64_t>(entry, "file_bytes"), entry.at("structure")};
 }
 
 std::string home_to_json(const HomeRecord& home) {
@@ -76,7 +99,7 @@ std::string home_to_json(const HomeRecord& home) {
 
 HomeRecord home_from_json(std::string_view text) {
   const json entry = json::parse(text);
-  return {entry.at("path"), entry.at("device"), entry.at("inode")};
+  return {entry.at("path"), number_at<uint64_t>(entry, "device"), number_at<uint64_t>(entry, "inode")};
 }
 
 }  // namespace headrace::storage

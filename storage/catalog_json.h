@@ -12,7 +12,7 @@ namespace headrace::storage {
 std::string tensors_to_json(std::span<const TensorSpec> tensors);
 std::string shard_to_json(const ShardRecord& shard);
 std::string home_to_json(const HomeRecord& home);
-// Throw nlohmann's exceptions (all derived from std::exception) for text that is none of ours.
+// Throw exceptions of nlohmann or the standard library for text that is none of ours.
 std::vector<TensorSpec> tensors_from_json(std::string_view text);
 ShardRecord shard_from_json(std::string_view text);
 HomeRecord home_from_json(std::string_view text);

@@ -27,7 +27,7 @@ class TransferQueueTest : public ::testing::Test {
   }
 
   IoRequest request(IoKind kind, FileIndex file, uint64_t pages, uint64_t tag) {
-    return {kind, file, tag * 1000000, nullptr, pages * 4096, &listener_, tag};
+    return {kind, file, tag * 1000000, memory_.data(), pages * 4096, &listener_, tag};
   }
 
   // Starts all that may start; "r3+1" is the transfer at page 1 of read 3, "s4" sync 4.
@@ -47,6 +47,7 @@ class TransferQueueTest : public ::testing::Test {
   }
 
   NoListener listener_;
+  std::vector<std::byte> memory_ = std::vector<std::byte>(9 * 4096);  // of the largest request
 };
 
 TEST_F(TransferQueueTest, CutsALargeRequestIntoTransfers) {

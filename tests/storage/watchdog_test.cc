@@ -203,7 +203,8 @@ TEST(TransferQueueTicks, WaitForTheOtherPartsOfARequest) {
   options.transfer_bytes = 4096;
   TransferQueue queue(options);
   const FileIndex file = queue.add_file({});
-  const IoRequest request{IoKind::kWrite, file, 0, nullptr, 3 * 4096, &listener, 1};
+  std::vector<std::byte> memory(3 * 4096);
+  const IoRequest request{IoKind::kWrite, file, 0, memory.data(), 3 * 4096, &listener, 1};
   queue.push({&request, 1});
   Transfer* const first = queue.next();
   for (uint32_t i = 0; i < 4; i++) queue.tick();
