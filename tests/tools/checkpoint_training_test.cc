@@ -202,7 +202,9 @@ TEST_F(CheckpointTraining, StaysWithinTheBudget) {
   const ProcessResult result = tool_.train("run", 4, options);
   ASSERT_EQ(result.exit_status, 0) << result.err;
   const auto summary = nlohmann::json::parse(result.out.substr(result.out.rfind("{\"summary\"")));
+#ifndef HEADRACE_ADDRESS_SANITIZER  // its shadow memory breaks every budget
   EXPECT_LE(summary.at("peak_rss_bytes"), summary.at("memory_bytes"));
+#endif
   EXPECT_EQ(summary.at("checkpoints"), 4);
 }
 
