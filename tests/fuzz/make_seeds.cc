@@ -11,6 +11,7 @@
 #include "tests/fuzz/fuzzing.h"
 #include "tests/fuzz/key_values.h"
 #include "tests/fuzz/small_shard.h"
+#include "tests/support/npy_writer.h"
 #include "tests/support/safetensors_writer.h"
 #include "tests/support/store_content.h"
 #include "tests/support/temporary_directory.h"
@@ -76,6 +77,10 @@ void seed_text() {
            R"({"__metadata__":{"format":"pt"},"x":{"dtype":"I64","shape":[2,0,3],)"
            R"("data_offsets":[0,0]},"y":{"dtype":"F4","shape":[],"data_offsets":[0,1]}} )",
            "z"));
+  seed("npy_file", "floats", testing::npy_array<float>({2, 3}, {1, -2, 0.5F, 3, 4, 5}));
+  seed("npy_file", "integers", testing::npy_array<int64_t>({3}, {1, -2, 3}));
+  seed("npy_file", "scalar",
+       testing::npy_file("{'descr': '|b1', 'fortran_order': False, 'shape': ()}", "\1", 2));
   storage::DriveProfile profile;
   profile.date = "2026-11-23T23:30:00Z";
   profile.kernel = "6.1.0";
