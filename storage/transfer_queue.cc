@@ -102,6 +102,13 @@ Transfer* TransferQueue::next() {
   return nullptr;
 }
 
+// Pieces of a request are about equal: a short one at its end would cost a drive nearly as much as a full one.
+uint64_t TransferQueue::next_piece(uint64_t bytes_left) const {
+  const uint64_t pieces = std::max<uint64_t>(1, (bytes_left + transfer_bytes_ - 1) / transfer_bytes_);
+  const uint64_t even = (bytes_left + pieces - 1) / pieces;
+  return std::min(bytes_left, (even + kPieceUnit - 1) / kPieceUnit * kPieceUnit);
+}
+
 Transfer* TransferQueue::cut_from(uint32_t drive_index, Line& line) {
   const uint32_t request_index = line.first;
   Active& active = active_[request_index];
@@ -120,7 +127,7 @@ Transfer* TransferQueue::cut_from(uint32_t drive_index, Line& line) {
   transfer.in_flight = true;
   if (!sync) {
     transfer.offset = request.offset + active.cut_bytes;
-    transfer.bytes = std::min(transfer_bytes_, request.bytes - active.cut_bytes);
+    transfer.bytes = next_piece(request.bytes - active.cut_bytes);
     transfer.data = request.data + active.cut_bytes;
     active.cut_bytes += transfer.bytes;
   }

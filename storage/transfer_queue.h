@@ -54,6 +54,7 @@ class TransferQueue {
 
  private:
   static constexpr uint32_t kNone = ~uint32_t{0};
+  static constexpr uint64_t kPieceUnit = 4096;  // what direct I/O asks of any drive
 
   struct Active {
     IoRequest request;
@@ -80,6 +81,7 @@ class TransferQueue {
   void push_one(const IoRequest& request);
   Line& line_of(const Active& active);
   Transfer* cut_from(uint32_t drive_index, Line& line);
+  uint64_t next_piece(uint64_t bytes_left) const;
   void count(const IoRequest& request);
   std::optional<IoCompletion> end_part(Active& active, uint32_t index, std::exception_ptr error);
   IoCompletion end(Active& active, uint32_t index);

@@ -71,6 +71,18 @@ TEST_F(TransferQueueTest, CutsALargeRequestIntoTransfers) {
   EXPECT_EQ(queue.counters().reads, 1u);
 }
 
+TEST_F(TransferQueueTest, CutsALargeRequestIntoEqualPieces) {
+  IoOptions coarse = options(8);
+  coarse.transfer_bytes = 4 * 4096;
+  TransferQueue queue(coarse);
+  const FileIndex file = queue.add_file({});
+  const IoRequest large = request(IoKind::kRead, file, 9, 1);
+  queue.push({&large, 1});
+  std::vector<Transfer*> in_flight;
+  EXPECT_THAT(start(queue, in_flight), ElementsAre("r1+0", "r1+3", "r1+6"));
+  for (const Transfer* transfer : in_flight) EXPECT_EQ(transfer->bytes, 3u * 4096);
+}
+
 TEST_F(TransferQueueTest, LetsReadsAndWritesTakeTurnsEachInOrder) {
   TransferQueue queue(options(100));
   const FileIndex file = queue.add_file({});
