@@ -102,7 +102,8 @@ Transfer* TransferQueue::next() {
   return nullptr;
 }
 
-// Pieces of a request are about equal: a short one at its end would cost a drive nearly as much as a full one.
+// Pieces of a request are about equal: a short one at its end would cost a drive nearly as much as a full
+// one.
 uint64_t TransferQueue::next_piece(uint64_t bytes_left) const {
   const uint64_t pieces = std::max<uint64_t>(1, (bytes_left + transfer_bytes_ - 1) / transfer_bytes_);
   const uint64_t even = (bytes_left + pieces - 1) / pieces;

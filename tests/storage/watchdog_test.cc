@@ -118,8 +118,8 @@ TEST_P(StuckRequest, FailsByNameAndWithItWhatHasNotBegun) {
     Asked late(*io, {IoKind::kSync, good, 0, nullptr, 0, nullptr, 0});
     EXPECT_THAT(late.outcome(), HasSubstr("no answer after"));
   }  // does not wait for the pipe
-  // The answers come after all: they find the memory, and nothing is called. (A pipe's reads in a ring end with
-  // the thread that asked for them.)
+  // The answers come after all: they find the memory, and nothing is called. (A pipe's reads in a ring end
+  // with the thread that asked for them.)
   const std::string answer(4096, 'x');
   for (int expected = 1; expected <= 2; expected++) {
     EXPECT_EQ(::write(pipe.ends[1], answer.data(), answer.size()), 4096);
