@@ -18,6 +18,7 @@
 
 #include "engine/train/initial_content.h"
 #include "engine/train/session.h"
+#include "engine/train/text_data.h"
 #include "models/gpt2.h"
 #include "models/registry.h"
 
