@@ -93,6 +93,14 @@ PackInfo parse_pack(const ordered_json& json, size_t index) {
   return pack;
 }
 
+std::string text_of(const ordered_json& value) {
+  try {
+    return value.dump();
+  } catch (const nlohmann::json::type_error&) {
+    throw Error(ErrorKind::kUsage, "a name that goes into a checkpoint is not UTF-8 text");
+  }
+}
+
 CheckpointManifest from_json(const ordered_json& json) {
   CheckpointManifest manifest;
   json.at("run").get_to(manifest.run_id);
@@ -103,7 +111,16 @@ CheckpointManifest from_json(const ordered_json& json) {
   json.at("model").get_to(manifest.model_json);
   json.at("cursor").get_to(manifest.cursor_json);
   json.at("configuration").get_to(manifest.configuration);
-  manifest.tensors = tensors_from_json(json.at("tensors").dump());
+  for (const ordered_json& tensor : json.at("tensors")) {  // one by one, to have one of them twice in memory
+    const std::vector<TensorSpec> parsed = tensors_from_json("[" + tensor.dump() + "]");
+    manifest.tensors.insert(manifest.tensors.end(), parsed.begin(), parsed.end());
+  }
+  for (const ordered_json& bytes : json.at("stored_bytes")) {
+    if (!bytes.is_number_unsigned()) throw std::invalid_argument("'stored_bytes' holds something else");
+    manifest.stored_bytes.push_back(bytes.get<uint64_t>());
+  }
+  if (manifest.stored_bytes.size() != manifest.tensors.size())
+    throw std::invalid_argument("'stored_bytes' has another length than 'tensors'");
   const ordered_json& packs = json.at("packs");
   if (!packs.is_array() || packs.size() > kMostPacks) throw std::invalid_argument("the list of packs");
   uint64_t frames = 0;
@@ -120,34 +137,47 @@ CheckpointManifest from_json(const ordered_json& json) {
 std::string pack_name(size_t pack) { return fmt::format("pack-{:05}", pack); }
 
 std::string encode_manifest(const CheckpointManifest& manifest) {
-  ordered_json json;
-  json["format"] = kFormat;
-  json["byte_order"] = "little";
-  json["run"] = manifest.run_id;
-  json["step"] = manifest.step;
-  json["weights_only"] = manifest.weights_only;
-  json["automatic"] = manifest.automatic;
-  json["model"] = manifest.model_json;
-  json["cursor"] = manifest.cursor_json;
-  json["configuration"] = manifest.configuration;
-  json["tensors"] = ordered_json::parse(tensors_to_json(manifest.tensors));
-  json["packs"] = ordered_json::array();
+  HEADRACE_CHECK(manifest.stored_bytes.size() == manifest.tensors.size());
+  // Put together line by line: as one object the tensors would take many times the memory of their text.
+  std::string text = "{";
+  const auto add = [&](const char* key, const ordered_json& value) {
+    text += fmt::format("{}\n  \"{}\": {}", text.size() > 1 ? "," : "", key, text_of(value));
+  };
+  add("format", kFormat);
+  add("byte_order", "little");
+  add("run", manifest.run_id);
+  add("step", manifest.step);
+  add("weights_only", manifest.weights_only);
+  add("automatic", manifest.automatic);
+  add("model", manifest.model_json);
+  add("cursor", manifest.cursor_json);
+  add("configuration", manifest.configuration);
+  text += ",\n  \"tensors\": [";
+  for (size_t i = 0; i < manifest.tensors.size(); i++) {
+    const std::string list = tensors_to_json(std::span(manifest.tensors).subspan(i, 1));
+    text += fmt::format("{}\n    {}", i > 0 ? "," : "", std::string_view(list).substr(1, list.size() - 2));
+  }
+  text += "\n  ]";
+  add("stored_bytes", manifest.stored_bytes);
+  text += ",\n  \"packs\": [";
   for (size_t i = 0; i < manifest.packs.size(); i++) {
     const PackInfo& pack = manifest.packs[i];
-    json["packs"].push_back({{"name", pack_name(i)},
-                             {"id", pack.id},
-                             {"bytes", pack.bytes},
-                             {"table_offset", pack.table_offset},
-                             {"table_checksum", fmt::format("{:016x}", pack.table_checksum)}});
+    text += fmt::format("{}\n    {}", i > 0 ? "," : "",
+                        text_of({{"name", pack_name(i)},
+                                 {"id", pack.id},
+                                 {"bytes", pack.bytes},
+                                 {"table_offset", pack.table_offset},
+                                 {"table_checksum", fmt::format("{:016x}", pack.table_checksum)}}));
   }
-  std::string text;
-  try {
-    text = json.dump(2);
-  } catch (const nlohmann::json::type_error&) {
-    throw Error(ErrorKind::kUsage, "a name that goes into a checkpoint is not UTF-8 text");
+  text += "\n  ]";
+  text += checksum_lines(text);
+  if (text.size() > kMostManifestBytes) {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("a checkpoint's manifest of {} would be larger than {}", format_size(text.size()),
+                            format_size(kMostManifestBytes)),
+                "The model has more tensors than a checkpoint can list");
   }
-  text.resize(text.size() - 2);  // "\n}", which comes back behind the checksum
-  return text + checksum_lines(text);
+  return text;
 }
 
 CheckpointManifest parse_manifest(std::string_view text, const std::string& path) {
@@ -277,6 +307,10 @@ Frame parse_record(std::span<const std::byte> bytes, const Layout& layout, const
 }
 
 bool is_weight_plane(const Plane& plane) { return plane.name.starts_with("weight."); }
+
+bool holds_plane(const CheckpointManifest& manifest, const Plane& plane) {
+  return !manifest.weights_only || is_weight_plane(plane);
+}
 
 uint64_t piece_elements(const Plane& plane) {
   return std::max<uint64_t>(kPieceBytes / plane.element_bytes, 1);

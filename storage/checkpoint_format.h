@@ -41,10 +41,12 @@ struct CheckpointManifest {
   std::string model_json, cursor_json;
   std::string configuration;  // the run's options, as text that this room does not understand
   std::vector<TensorSpec> tensors;
+  std::vector<uint64_t> stored_bytes;  // of each tensor's frames in the packs
   std::vector<PackInfo> packs;
 };
 
-// "manifest.json", with a checksum over itself.
+// "manifest.json", with a checksum over itself. Throws Error (kUsage) for names that are not text, and for
+// more tensors than a manifest has room for.
 std::string encode_manifest(const CheckpointManifest& manifest);
 CheckpointManifest parse_manifest(std::string_view text, const std::string& path);
 // The layout of its tensors; kCorrupt where that makes no sense or has more blocks than the packs have
@@ -74,6 +76,7 @@ Frame parse_record(std::span<const std::byte> record, const Layout& layout, cons
                    const std::string& path, uint64_t offset_in_file);
 
 bool is_weight_plane(const Plane& plane);
+bool holds_plane(const CheckpointManifest& manifest, const Plane& plane);
 
 // How a plane of a block is cut into pieces.
 uint64_t piece_elements(const Plane& plane);  // of all but the last

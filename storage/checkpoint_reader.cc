@@ -58,7 +58,22 @@ bool looks_like_pickle(std::span<const std::byte> start) {
               "Name a directory such as RUN/checkpoints/step-000400");
 }
 
+File open_pack(const std::string& checkpoint, size_t index, const PackInfo& pack) {
+  const std::string path = checkpoint + "/" + pack_name(index);
+  File file = open_inside(path);
+  if (file.size() != pack.bytes)
+    damaged(path, fmt::format("it has {} bytes, and {} were written", file.size(), pack.bytes));
+  PackHeader header{};
+  file.pread_all(header, 0);
+  check_pack_header(header, pack, path);
+  return file;
+}
+
 }  // namespace
+
+void check_packs(const std::string& checkpoint, const CheckpointManifest& manifest) {
+  for (size_t i = 0; i < manifest.packs.size(); i++) open_pack(checkpoint, i, manifest.packs[i]);
+}
 
 CheckpointManifest read_manifest(const std::string& checkpoint) {
   struct stat status {};
@@ -84,7 +99,8 @@ CheckpointReader::Workspace::Workspace()
 
 CheckpointReader::CheckpointReader(const std::string& checkpoint)
     : path_(checkpoint), manifest_(read_manifest(checkpoint)) {
-  open_packs();
+  for (size_t i = 0; i < manifest_.packs.size(); i++)
+    packs_.push_back(open_pack(path_, i, manifest_.packs[i]));
   layout_ = layout_of(manifest_, manifest_path(path_));
   uint64_t frames = 0;
   for (const BlockLayout& block : layout_.blocks()) {
@@ -94,30 +110,29 @@ CheckpointReader::CheckpointReader(const std::string& checkpoint)
   }
   frames_.resize(frames);
   for (uint32_t i = 0; i < packs_.size(); i++) read_table(i);
+  check_frames();
+}
+
+// Each piece of each plane is in a pack, and they take what the manifest says.
+void CheckpointReader::check_frames() const {
+  const std::string path = manifest_path(path_);
+  std::vector<uint64_t> stored(layout_.tensors().size());
   for (const BlockLayout& block : layout_.blocks()) {
     const TensorSpec& tensor = layout_.tensor(block.tensor);
     for (uint32_t p = 0; p < tensor.planes.size(); p++) {
       for (uint32_t i = 0; has_plane(block.tensor, p) && i < piece_count(block, tensor.planes[p]); i++) {
-        if (frames_[frame_index(block.id, p, i)].pack >= packs_.size())
-          damaged(manifest_path(path_),
-                  fmt::format("a part of tensor '{}' (plane '{}', block {}) is in no pack",
-                              printable(tensor.name), tensor.planes[p].name, block.id));
+        const Place& place = frames_[frame_index(block.id, p, i)];
+        if (place.pack >= packs_.size())
+          damaged(path, fmt::format("a part of tensor '{}' (plane '{}', block {}) is in no pack",
+                                    printable(tensor.name), printable(tensor.planes[p].name), block.id));
+        stored[block.tensor] += place.frame.packed_bytes;
       }
     }
   }
-}
-
-void CheckpointReader::open_packs() {
-  for (size_t i = 0; i < manifest_.packs.size(); i++) {
-    const PackInfo& pack = manifest_.packs[i];
-    const std::string path = path_ + "/" + pack_name(i);
-    File file = open_inside(path);
-    if (file.size() != pack.bytes)
-      damaged(path, fmt::format("it has {} bytes, and {} were written", file.size(), pack.bytes));
-    PackHeader header{};
-    file.pread_all(header, 0);
-    check_pack_header(header, pack, path);
-    packs_.push_back(std::move(file));
+  for (TensorId id = 0; id < stored.size(); id++) {
+    if (stored[id] != manifest_.stored_bytes[id])
+      damaged(path, fmt::format("tensor '{}' takes {} bytes, and not {}", printable(layout_.tensor(id).name),
+                                stored[id], manifest_.stored_bytes[id]));
   }
 }
 
@@ -163,7 +178,7 @@ uint64_t CheckpointReader::stored_bytes() const {
 
 bool CheckpointReader::has_plane(TensorId tensor, uint32_t plane) const {
   const TensorSpec& spec = layout_.tensor(tensor);
-  return plane < spec.planes.size() && (!manifest_.weights_only || is_weight_plane(spec.planes[plane]));
+  return plane < spec.planes.size() && holds_plane(manifest_, spec.planes[plane]);
 }
 
 uint64_t CheckpointReader::frame_index(BlockId id, uint32_t plane, uint32_t piece) const {

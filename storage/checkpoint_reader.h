@@ -20,6 +20,8 @@ namespace headrace::storage {
 
 // The manifest alone: what a checkpoint holds, without looking at its packs.
 CheckpointManifest read_manifest(const std::string& checkpoint);
+// Whether the packs are there, with the sizes and headers that the manifest says. Throws Error (kCorrupt).
+void check_packs(const std::string& checkpoint, const CheckpointManifest& manifest);
 
 class CheckpointReader {
  public:
@@ -54,8 +56,8 @@ class CheckpointReader {
     Frame frame;
   };
 
-  void open_packs();
   void read_table(uint32_t pack);
+  void check_frames() const;
   uint64_t frame_index(BlockId block, uint32_t plane, uint32_t piece) const;
   void read_piece(uint64_t index, std::span<std::byte> content, Workspace& workspace) const;
   [[noreturn]] void corrupt(const Place& place, const std::string& why) const;

@@ -142,6 +142,7 @@ void CheckpointWriter::begin(CheckpointTarget target) {
   target_ = std::move(target);
   target_->manifest.tensors.assign(layout_.tensors().begin(), layout_.tensors().end());
   target_->manifest.packs.clear();
+  target_->manifest.stored_bytes.assign(layout_.tensors().size(), 0);
   stats_ = {};
   packs_.clear();
   current_ = {};
@@ -162,7 +163,7 @@ void CheckpointWriter::link_unchanged(const CheckpointTarget& target) {
     packs_.push_back({pack.info, {}, 0});
     stats_.stored_bytes += pack.info.bytes;
     if (linked) stats_.linked_bytes += pack.info.bytes;
-    for (const Frame& frame : pack.frames) missing_[frame.block]--;
+    for (const Frame& frame : pack.frames) count_frame(frame);
   }
 }
 
@@ -246,7 +247,12 @@ void CheckpointWriter::store_piece(Frame frame, std::span<const std::byte> packe
   Pack& pack = packs_[pack_for(frozen ? kUnchanged : kChanged)];
   frame.offset = pack_writer_.append(pack.file, packed);
   append_record(frame, pack.table);
+  count_frame(frame);
+}
+
+void CheckpointWriter::count_frame(const Frame& frame) {
   missing_[frame.block]--;
+  target_->manifest.stored_bytes[layout_.block(frame.block).tensor] += frame.packed_bytes;
 }
 
 size_t CheckpointWriter::pack_for(Stream stream) {

@@ -86,6 +86,7 @@ class CheckpointWriter {
   Compressor& borrow();
   void give_back(Compressor& compressor, double seconds);
   void store_piece(Frame frame, std::span<const std::byte> packed);
+  void count_frame(const Frame& frame);
   std::string path_of(size_t pack) const;
   void link_unchanged(const CheckpointTarget& target);
   size_t pack_for(Stream stream);

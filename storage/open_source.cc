@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <string_view>
 
+#include "storage/checkpoint_dir.h"
+#include "storage/checkpoint_source.h"
 #include "storage/error.h"
 #include "storage/file.h"
 #include "storage/run_dir.h"
@@ -73,8 +75,18 @@ bool holds(const std::string& directory, std::string_view extension) {
   return false;
 }
 
+// The last by name of the checkpoints in a directory such as RUN/checkpoints; empty: there is none.
+std::string checkpoint_in(const std::string& directory) {
+  std::string last;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    if (file_exists(manifest_path(entry.path().string()))) last = std::max(last, entry.path().string());
+  }
+  return last;
+}
+
 std::unique_ptr<TensorSource> open_directory(const std::string& path, const SourceOptions& options) {
   if (Store::exists(path)) return open_run(path, options);
+  if (file_exists(manifest_path(path))) return open_checkpoint(path, options.use);
   if (holds(path, ".safetensors")) return open_safetensors(path);
   for (const char* extension : {".bin", ".pt", ".pth", ".ckpt"}) {
     if (holds(path, extension)) {
@@ -87,9 +99,11 @@ std::unique_ptr<TensorSource> open_directory(const std::string& path, const Sour
   if (file_exists(path + "/creating.json")) {
     refuse(path, "a run whose creation was cut short", "start its training again");
   }
+  std::string advice = "name the directory that headrace train made, a checkpoint, or a safetensors file";
+  if (const std::string checkpoint = checkpoint_in(path); !checkpoint.empty())
+    advice = fmt::format("name one of the checkpoints in it: {}", printable(checkpoint));
   throw Error(ErrorKind::kUsage,
-              fmt::format("{} holds no run, no checkpoint and no safetensors file", printable(path)),
-              "name the directory that headrace train made, a checkpoint, or a safetensors file");
+              fmt::format("{} holds no run, no checkpoint and no safetensors file", printable(path)), advice);
 }
 
 }  // namespace

@@ -118,6 +118,7 @@ void run_checkpoint(const std::vector<std::string>& arguments) {
                              .cursor_json = store->cursor_json(),
                              .configuration = train::run_options_json(options),
                              .tensors = {},
+                             .stored_bytes = {},
                              .packs = {}},
                 .earlier = storage::earlier_checkpoint(request.run_dir, request.weights_only),
                 .written_step = [&](storage::BlockId block) { return store->written_step(block); }});

@@ -182,7 +182,9 @@ void run_inspect(const std::vector<std::string>& arguments) {
   throw Error(ErrorKind::kCorrupt,
               fmt::format("{} is damaged: {} of {} tensors cannot be read as they were written", request.path,
                           verification.damaged, verification.tensors),
-              "restore it from a checkpoint or a copy, and check the drive");
+              source->info().kind == "run"
+                  ? "restore it from a checkpoint or a copy, and check the drive"
+                  : "take another copy of it, or an earlier one, and check the drive");
 }
 
 }  // namespace headrace::tools

@@ -38,6 +38,14 @@ ordered_json model_of(const SourceInfo& info) {
   return parsed.is_object() && parsed.contains("model") ? parsed["model"] : ordered_json();
 }
 
+bool weights_only(const std::vector<size_t>& selected, const TensorSource& source) {
+  return std::all_of(selected.begin(), selected.end(), [&](size_t i) {
+    const auto& planes = source.tensors()[i].planes;
+    return std::all_of(planes.begin(), planes.end(),
+                       [](const auto& plane) { return plane.name.starts_with("weight."); });
+  });
+}
+
 std::string headline(const SourceInfo& info, const std::vector<size_t>& selected,
                      const TensorSource& source) {
   uint64_t elements = 0, bytes = 0, stored = 0;
@@ -54,7 +62,8 @@ std::string headline(const SourceInfo& info, const std::vector<size_t>& selected
     text += printable(model["model_type"].get<std::string>(), 60) + ", ";
   text += fmt::format("{} parameters ({}), {}", elements, format_count(static_cast<double>(elements)),
                       format_size(bytes));
-  if (info.step) text += " of parameters and optimizer state";
+  if (info.step)
+    text += weights_only(selected, source) ? " of parameters" : " of parameters and optimizer state";
   if (stored != bytes) {
     text += fmt::format(", {} on disk ({:.1f}%)", format_size(stored),
                         100 * static_cast<double>(stored) / static_cast<double>(bytes));

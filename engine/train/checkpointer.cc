@@ -70,6 +70,7 @@ storage::CheckpointTarget Checkpointer::target(uint64_t step, bool is_committed)
                    .cursor_json = cursor_json({.step = step}),
                    .configuration = parts_.configuration,
                    .tensors = {},
+                   .stored_bytes = {},
                    .packs = {}},
       .earlier = has_frozen_blocks(store.layout()) ? storage::earlier_checkpoint(run_dir, weights_only) : "",
       // Until the step is committed its blocks are on their way to slots that the store counts as of the

@@ -94,7 +94,11 @@ void Process::send(int signal_number) const {
 bool Process::ended() {
   if (!status_) {
     int status = 0;
-    if (::waitpid(id_, &status, WNOHANG) == id_) status_ = status;
+    rusage usage{};
+    if (::wait4(id_, &status, WNOHANG, &usage) == id_) {
+      status_ = status;
+      result_.peak_rss_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+    }
   }
   return status_.has_value();
 }

@@ -31,6 +31,7 @@ struct ProcessResult {
   int signal = 0;
   std::string out, err;
   double seconds = 0;
+  uint64_t peak_rss_bytes = 0;
 };
 
 class Process {
