@@ -36,12 +36,16 @@ math::Matrix Context::matrix(const Tensor& tensor) const {
           .stride = tensor.columns};
 }
 
-math::WeightView Context::weight_view(BlockId block) const {
+math::WeightView Context::weight_view(BlockId block, bool exact) const {
   const storage::BlockLayout& layout = layout_.block(block);
   const std::byte* data = streamer_->address(space_.weights(block));
-  const bool split = options_.planes.weight_planes > 1;
+  const std::byte* low = nullptr;
+  if (options_.planes.weight_planes > 1)
+    low = data + layout.planes[1].offset;
+  else if (exact)
+    low = streamer_->address(space_.moments(block));  // begins with the plane behind the weights
   return {.high = reinterpret_cast<const uint16_t*>(data),
-          .low = split ? reinterpret_cast<const uint16_t*>(data + layout.planes[1].offset) : nullptr,
+          .low = reinterpret_cast<const uint16_t*>(low),
           .rows = int64_t(layout.rows),
           .columns = int64_t(layout.elements / layout.rows)};
 }
@@ -177,12 +181,14 @@ void Context::forward(const ForwardCall& call) {
     plan_update_before(unit);
     for (size_t item = 0; item < call.items; item++) {
       add_access(space_.weights(unit.rows.block), false);
+      if (call.exact && options_.planes.weight_planes == 1)
+        add_access(space_.moments(unit.rows.block), false);
       unit.ops.push_back(plan_op(call.work(unit.rows, item), unit.rows.block, item));
     }
     units.push_back(std::move(unit));
   }
   execute(units, call.order, [&](const Unit& unit, const PlannedOp& op) {
-    call.run(unit.rows, weight_view(op.block), op.item, workspace_of(op));
+    call.run(unit.rows, weight_view(op.block, call.exact), op.item, workspace_of(op));
   });
 }
 
@@ -220,9 +226,14 @@ void Context::backward(const BackwardCall& call) {
   });
 }
 
-Tensor Context::load_vectors(const Parameter& bundle) {
+Tensor Context::load_vectors(const Parameter& bundle) { return load(bundle, false); }
+
+Tensor Context::load_state(const Parameter& bundle) { return load(bundle, true); }
+
+Tensor Context::load(const Parameter& bundle, bool exact) {
   const Tensor values = tensor(1, bundle.rows);
   forward({.weight = bundle,
+           .exact = exact,
            .work = [&](const BlockRows&, size_t) { return Work{.writes = {values}}; },
            .run =
                [&](const BlockRows& rows, const math::WeightView& w, size_t, Workspace) {

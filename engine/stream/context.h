@@ -61,6 +61,7 @@ struct ForwardCall {
   std::span<const uint32_t> blocks = {};  // of the parameter, by index; empty: all
   size_t items = 1;                       // micro-batches inside each block
   Order order = Order::kAny;
+  bool exact = false;  // the view has both planes, whatever the products compute with
   std::function<Work(const BlockRows&, size_t item)> work;
   std::function<void(const BlockRows&, const math::WeightView&, size_t item, Workspace)> run;
 };
@@ -109,6 +110,9 @@ class Context {
   void backward(const BackwardCall& call);
   // A bundle's elements as float32: [1, elements].
   Tensor load_vectors(const Parameter& bundle);
+  // The same of a state tensor (Model::is_state), always exact. Its "gradient" is its next value: contributed
+  // to after finish_updates(), which would otherwise take it for the step before.
+  Tensor load_state(const Parameter& bundle);
   // The gradient of a bundle: [1, elements], zero at first, to be added to by compute(); end_vectors() after
   // the last addition of an item.
   Tensor gradient_of_vectors(const Parameter& bundle);
@@ -165,7 +169,8 @@ class Context {
   void run_update(const PlannedOp& op);
   void run_ops(Unit& unit, const RunOp& run_op);
   void finish_unit(Unit& unit);
-  math::WeightView weight_view(BlockId block) const;
+  Tensor load(const Parameter& bundle, bool exact);
+  math::WeightView weight_view(BlockId block, bool exact = false) const;
   float* gradient_of(BlockId block) const;
   Workspace workspace_of(const PlannedOp& op) const;
 

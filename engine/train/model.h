@@ -29,6 +29,11 @@ class Model {
                           std::span<float> values) const = 0;
   // Whether the optimizer's weight decay applies to the tensor.
   virtual bool decays(storage::TensorId tensor) const = 0;
+  // Whether the tensor is no parameter but state that commits with the step: the running statistics of a
+  // norm, what a recurrent layer carries from window to window. It is a bundle; what is given as its gradient
+  // is its next value, which replaces it where parameters are updated (and is dropped where a step is
+  // skipped).
+  virtual bool is_state(storage::TensorId) const { return false; }
   // Rows that stand for data where there are none, to plan with: `samples` of them, sequences of `seq` tokens
   // or rows of a table. A function of the seed.
   virtual void draw(uint64_t seed, uint64_t samples, uint64_t seq, BatchData& batch) const = 0;
@@ -42,5 +47,8 @@ class Model {
   virtual Task task() const = 0;
   virtual Metrics metrics() const { return {}; }  // of the last evaluation
 };
+
+// Elements of the tensors that are parameters.
+uint64_t parameter_count(const Model& model, const storage::Layout& layout);
 
 }  // namespace headrace::train

@@ -93,7 +93,7 @@ Rehearsal rehearse(const TrainInput& input, uint64_t steps, const std::atomic<in
   BatchData data;
   input.model.draw(input.run.seed, input.run.batch, input.run.seq, data);
   const storage::Layout layout = make_layout(input.model, input.run);
-  rehearsal.parameters = layout.element_count();
+  rehearsal.parameters = parameter_count(input.model, layout);
   rehearsal.state_bytes = layout.payload_bytes();
   rehearsal.tokens = data.rows();
   with_session_threads(input.session, [&] {

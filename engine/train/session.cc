@@ -11,6 +11,7 @@
 
 #include "engine/train/lr_schedule.h"
 #include "engine/train/run_options.h"
+#include "engine/train/state_tensor.h"
 #include "storage/error.h"
 #include "storage/store_shards.h"
 
@@ -255,13 +256,19 @@ void Session::commit_rest() {
   committer_->commit(std::exchange(uncommitted_, {}), std::exchange(uncommitted_reports_, {}));
 }
 
-void Session::gradient_ready(BlockId block, const float* gradient) { norm_.add(block, gradient); }
+void Session::gradient_ready(BlockId block, const float* gradient) {
+  if (!parts_.input.model.is_state(layout_.block(block).tensor)) norm_.add(block, gradient);
+}
 
 void Session::update(BlockId block, std::byte* weights, std::byte* moments, const float* gradient) {
   const storage::BlockLayout& layout = layout_.block(block);
-  if (!skips_updates_)
-    optimizer_->update(update_step_, parts_.input.model.decays(layout.tensor), layout, weights, moments,
-                       gradient);
+  if (!skips_updates_) {
+    if (parts_.input.model.is_state(layout.tensor))
+      assign_state(optimizer_->block_planes(), layout, weights, moments, gradient);
+    else
+      optimizer_->update(update_step_, parts_.input.model.decays(layout.tensor), layout, weights, moments,
+                         gradient);
+  }
   if (checkpointer_ && checkpointer_->is_due(update_step_.step))
     checkpointer_->save(update_step_.step, block, weights, moments);
 }

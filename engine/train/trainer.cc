@@ -298,7 +298,7 @@ TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::a
     summary.run_dir = input.session.run_dir;
     summary.model = input.run.model;
     summary.io = opened.io().description();
-    summary.parameters = layout.element_count();
+    summary.parameters = parameter_count(input.model, layout);
     summary.state_bytes = layout.payload_bytes();
     summary.memory_bytes = input.session.memory_bytes;
     summary.total_steps = input.session.steps;

@@ -245,7 +245,7 @@ TrainingPlan plan_training(const TrainInput& input) {
   if (plan.exists) plan.step = storage::describe_run(input.session.run_dir).step;
   const BatchData batch = first_batch(input);
   const storage::Layout layout = make_layout(input.model, input.run);
-  plan.parameters = layout.element_count();
+  plan.parameters = parameter_count(input.model, layout);
   plan.state_bytes = layout.payload_bytes();
   plan.memory_bytes = input.session.memory_bytes;
   plan.tokens = batch.rows();
