@@ -180,6 +180,7 @@ void File::sync() const {
 }
 
 bool File::reserve(uint64_t bytes) const {
+  if (bytes == 0) return true;  // which fallocate() takes for an error
   const auto refuse = [&](int error_number, const std::string& free) {
     throw IoError(
         ErrorKind::kRefused, error_number,

@@ -104,6 +104,12 @@ TEST(File, ReservesSpaceWithoutChangingTheSize) {
   EXPECT_GE(status.st_blocks * 512, 1 << 20);
 }
 
+TEST(File, HasNothingToReserveForNoBytes) {
+  const TemporaryDirectory directory;
+  const File file = File::open(directory / "empty", OpenMode::kCreate);
+  EXPECT_TRUE(file.reserve(0));
+}
+
 TEST(File, RefusesToReserveMoreThanThereIs) {
   const TemporaryDirectory directory;
   const File file = File::open(directory / "data", OpenMode::kCreate);
