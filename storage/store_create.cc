@@ -150,12 +150,7 @@ class Fill {
     const uint32_t planes = filler_(block, payload);
     HEADRACE_CHECK(planes <= block.planes.size(), "a filler that filled planes that are not there");
     dirty_bytes = planes == 0 ? 0 : block.planes[planes - 1].offset + block.planes[planes - 1].padded_bytes;
-    const PlaneRange all{0, static_cast<uint32_t>(block.planes.size())};
-    for (uint32_t i = 0; i < block.chunks; i++) {
-      const ChunkSpan chunk = chunk_in_range(block, all, i);
-      content_.checksums[first_chunk_[id] + i] =
-          chunk_checksum({id, 0, i, 0}, payload.subspan(chunk.offset, chunk.bytes));
-    }
+    checksum_block(block, payload.first(dirty_bytes));
     if (planes > 0) {
       const PlaneExtent& last = block.planes[planes - 1];
       const BlockPlace& place = content_.places[id];
@@ -172,6 +167,20 @@ class Fill {
     const std::lock_guard lock(mutex_);
     done_bytes_ += block.payload_bytes;
     if (progress_) progress_(done_bytes_, content_.layout.payload_bytes());
+  }
+
+  // `filled`: the planes with content. The others are zeros, which are taken from a small place that stays in
+  // the processor's cache.
+  void checksum_block(const BlockLayout& block, std::span<const std::byte> filled) {
+    static constexpr std::array<std::byte, kChecksumChunk> kZeros{};
+    const PlaneRange all{0, static_cast<uint32_t>(block.planes.size())};
+    for (uint32_t i = 0; i < block.chunks; i++) {
+      const ChunkSpan chunk = chunk_in_range(block, all, i);
+      const std::span<const std::byte> bytes = chunk.offset < filled.size()
+                                                   ? filled.subspan(chunk.offset, chunk.bytes)
+                                                   : std::span(kZeros).first(chunk.bytes);
+      content_.checksums[first_chunk_[block.id] + i] = chunk_checksum({block.id, 0, i, 0}, bytes);
+    }
   }
 
   CatalogContent& content_;

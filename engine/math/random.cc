@@ -44,8 +44,8 @@ HWY_NOINLINE void normals(NormalBatch& batch) {
     const PhiloxCounter words = block_of(batch.seed, batch.stream, batch.first_block + block);
     for (uint64_t pair = 0; pair < 2; pair++) {
       const double uniform = (static_cast<double>(words[2 * pair]) + 1) / 4294967296.0;  // in (0, 1]
-      const double radius = std::sqrt(-2 * exact_log_normal(uniform));
-      const SineCosine angle = exact_sine_cosine(words[2 * pair + 1]);
+      const double radius = std::sqrt(-2 * log_by_series(uniform, kShortLogSeries));
+      const SineCosine angle = sine_cosine_of_turns(words[2 * pair + 1]);
       float* const out = batch.values + 4 * block + 2 * pair;
       out[0] = static_cast<float>(batch.mean + batch.deviation * (radius * angle.cosine));
       out[1] = static_cast<float>(batch.mean + batch.deviation * (radius * angle.sine));
@@ -106,8 +106,8 @@ HWY_INLINE VecD log_normal(VecD x) {
   const VecD y = hn::BitCast(d, hn::Sub(bits, hn::ShiftLeft<52>(exponent)));
   const VecD z = hn::Div(hn::Sub(y, one), hn::Add(y, one)), square = hn::Mul(z, z);
   VecD series = hn::Zero(d);
-  HWY_UNROLL(11)
-  for (const double term : kLogSeries) series = hn::Mul(hn::Add(series, hn::Set(d, term)), square);
+  HWY_UNROLL(5)
+  for (const double term : kShortLogSeries) series = hn::Mul(hn::Add(series, hn::Set(d, term)), square);
   const VecD rest = hn::Mul(hn::Set(d, 2.0), hn::Add(z, hn::Mul(z, series)));
   return hn::Add(hn::Mul(hn::ConvertTo(d, exponent), hn::Set(d, kLogOf2)), rest);
 }
@@ -126,8 +126,8 @@ HWY_INLINE SinesCosines sine_cosine(VecW turns) {
       hn::Sub(to_double(turns), hn::Mul(to_double(quarter), hn::Set(d, static_cast<double>(1 << 30))));
   const VecD x = hn::Mul(rest, hn::Set(d, kTurnFraction)), square = hn::Mul(x, x);
   VecD sine = hn::Zero(d), cosine = hn::Zero(d);
-  HWY_UNROLL(8)
-  for (int term = 0; term < 8; term++) {
+  HWY_UNROLL(5)
+  for (size_t term = 0; term < std::size(kSineSeries); term++) {
     sine = hn::Mul(hn::Sub(one, sine), hn::Mul(square, hn::Set(d, kSineSeries[term])));
     cosine = hn::Mul(hn::Sub(one, cosine), hn::Mul(square, hn::Set(d, kCosineSeries[term])));
   }
