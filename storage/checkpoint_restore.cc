@@ -14,7 +14,7 @@ namespace headrace::storage {
 namespace {
 
 // In words; empty where a tensor of the checkpoint can fill one of the model.
-std::string difference(const TensorSpec& saved, const TensorSpec& wanted) {
+std::string difference(const TensorSpec& saved, const TensorSpec& wanted, bool weights_only) {
   if (saved.rows != wanted.rows || saved.columns != wanted.columns)
     return fmt::format("is [{}, {}] in the checkpoint and [{}, {}] in the model", saved.rows, saved.columns,
                        wanted.rows, wanted.columns);
@@ -24,9 +24,16 @@ std::string difference(const TensorSpec& saved, const TensorSpec& wanted) {
                    return a.name == b.name && a.shape == b.shape && a.first_element == b.first_element;
                  });
   if (!same_parts) return "has other parts in the checkpoint than in the model";
+  const auto planes_of = [&](const TensorSpec& tensor) {
+    std::span<const Plane> planes = tensor.planes;
+    while (weights_only && !planes.empty() && !is_weight_plane(planes.back()))
+      planes = planes.first(planes.size() - 1);
+    return planes;
+  };
+  const auto a = planes_of(saved), b = planes_of(wanted);
   const bool same_planes = std::equal(
-      saved.planes.begin(), saved.planes.end(), wanted.planes.begin(), wanted.planes.end(),
-      [](const Plane& a, const Plane& b) { return a.name == b.name && a.element_bytes == b.element_bytes; });
+      a.begin(), a.end(), b.begin(), b.end(),
+      [](const Plane& x, const Plane& y) { return x.name == y.name && x.element_bytes == y.element_bytes; });
   return same_planes ? "" : "has other planes in the checkpoint than in the model";
 }
 
@@ -49,7 +56,7 @@ CheckpointContent::CheckpointContent(const CheckpointReader& checkpoint, const L
     const auto found = by_name.find(tensor.name);
     if (found == by_name.end())
       refuse(checkpoint, fmt::format("it has no tensor '{}'", printable(tensor.name)));
-    const std::string differs = difference(saved[found->second], tensor);
+    const std::string differs = difference(saved[found->second], tensor, weights_only_);
     if (!differs.empty()) refuse(checkpoint, fmt::format("tensor '{}' {}", printable(tensor.name), differs));
     source_.push_back(found->second);
     by_name.erase(found);

@@ -18,8 +18,8 @@ namespace headrace::storage {
 class CheckpointContent {
  public:
   // Compares the tensors: names, shapes and planes must be equal, their cut into blocks need not. Without the
-  // optimizer's state (`weights_only`, or the checkpoint has none) its planes stay zero. Both must outlive
-  // this.
+  // optimizer's state (`weights_only`, or the checkpoint has none) its planes stay zero, and may be others
+  // than the checkpoint's. Both must outlive this.
   CheckpointContent(const CheckpointReader& checkpoint, const Layout& layout, bool weights_only);
 
   // As a BlockFiller: fills a block's payload, and returns how many of its planes it filled.

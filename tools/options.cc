@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "engine/train/optimizer.h"
 #include "engine/train/run_options.h"
 #include "models/registry.h"
 #include "storage/codec.h"
@@ -32,20 +33,6 @@ OptionEntry<TrainRequest> lift(OptionEntry<Part> entry, Part TrainRequest::*part
           entry.choices,
           [=](TrainRequest& r, const std::string& text) { return entry.set(r.*part, text); },
           [=](const TrainRequest& r) { return entry.get(r.*part); }};
-}
-
-template <typename Part>
-OptionEntry<Part> switch_option(std::string name, bool Part::*member, std::string help) {
-  return {std::move(name),
-          OptionType::kSwitch,
-          "",
-          std::move(help),
-          {},
-          [=](Part& part, const std::string& text) {
-            part.*member = text == "true";
-            return std::string{};
-          },
-          [=](const Part& part) { return std::string(part.*member ? "true" : "false"); }};
 }
 
 OptionEntry<TrainRequest> threads_option() {
@@ -106,22 +93,24 @@ std::vector<TrainOption> make_options() {
   session(train::choice_option<Session, train::OnNan>(
       "on-nan", &Session::on_nan, {{"stop", train::OnNan::kStop}, {"skip", train::OnNan::kSkip}},
       "at a step whose loss or gradient is not finite: stop before it counts, or go on without its update"));
-  session(switch_option("wait-for-space", &Session::wait_for_space,
-                        "a full disk pauses the training until there is room, as it does on a terminal"));
+  session(
+      train::switch_option("wait-for-space", &Session::wait_for_space,
+                           "a full disk pauses the training until there is room, as it does on a terminal"));
   session(train::count_option("checkpoint-every", &Session::checkpoint_every, 0, kMostSteps,
                               "save a checkpoint in RUN/checkpoints every so many steps; 0: never"));
   session(train::count_option("keep", &Session::keep, 0, kMostSteps,
                               "of these, keep so many of the newest; 0: all"));
-  session(switch_option("checkpoint-weights-only", &Session::checkpoint_weights_only,
-                        "save the weights without the optimizer's state"));
+  session(train::switch_option("checkpoint-weights-only", &Session::checkpoint_weights_only,
+                               "save the weights without the optimizer's state"));
   session(train::count_option("checkpoint-level", &Session::checkpoint_level, storage::kLeastLevel,
                               storage::kMostLevel, "zstd's level for checkpoints"));
   session(train::count_option("checkpoint-threads", &Session::checkpoint_threads, 0, 4096,
                               "threads that compress checkpoints at a time; 0: all that compute"));
-  options.push_back({switch_option("json", &TrainRequest::json, "one JSON object a step, and one in the end"),
-                     false, false});
   options.push_back(
-      {switch_option("quiet", &TrainRequest::quiet, "no narration and no progress"), false, false});
+      {train::switch_option("json", &TrainRequest::json, "one JSON object a step, and one in the end"), false,
+       false});
+  options.push_back(
+      {train::switch_option("quiet", &TrainRequest::quiet, "no narration and no progress"), false, false});
   return options;
 }
 
@@ -191,25 +180,30 @@ std::string absolute_model(const std::string& model) {
   return std::find(names.begin(), names.end(), model) != names.end() ? model : absolute(model);
 }
 
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+void apply_defaults(const std::vector<std::pair<std::string, std::string>>& defaults, TrainRequest& request) {
+  for (const auto& [name, text] : defaults) {
+    if (request.given.contains(name)) continue;
+    const TrainOption* option = find_option(name);
+    HEADRACE_CHECK(option != nullptr && option->entry.set(request, text).empty(), name);
+  }
+}
+
 // Options that the model's family has other defaults for, and those that only other families take.
 void apply_family(const models::ModelFamily& family, TrainRequest& request) {
-  const auto has = [&](const std::string& name) {
-    return std::find(family.options.begin(), family.options.end(), name) != family.options.end();
-  };
   for (const models::ModelFamily& other : models::model_families()) {
     for (const std::string& name : other.options) {
       const auto given = request.given.find(name);
-      if (given == request.given.end() || has(name)) continue;
+      if (given == request.given.end() || contains(family.options, name)) continue;
       throw Error(ErrorKind::kUsage,
                   fmt::format("{} does not apply to the model {}", given->second, family.type),
                   fmt::format("leave it out; {} takes {}", family.type, joined(family.options)));
     }
   }
-  for (const auto& [name, text] : family.defaults) {
-    if (request.given.contains(name)) continue;
-    const TrainOption* option = find_option(name);
-    HEADRACE_CHECK(option != nullptr && option->entry.set(request, text).empty(), name);
-  }
+  apply_defaults(family.defaults, request);
 }
 
 void complete_session(TrainRequest& request, uint64_t available_bytes) {
@@ -326,6 +320,7 @@ void complete_for_plan(TrainRequest& request, uint64_t available_bytes) {
   }
   models::ModelConfig config = models::load_model(run.model);
   apply_family(*config.family, request);
+  apply_optimizer(train::optimizer_family(run), request);
   if (!request.given.contains("min-lr")) run.min_lr = run.lr / 10;
   if (run.schedule_steps == 0) run.schedule_steps = request.session.steps;
   train::check_run_options(run);
@@ -357,6 +352,20 @@ void complete_for_existing_run(TrainRequest& request, const train::RunOptions& r
   request.run.data = data;
   if (request.session.steps == 0) request.session.steps = run.schedule_steps;
   complete_session(request, available_bytes);
+}
+
+void apply_optimizer(const train::OptimizerFamily& family, TrainRequest& request) {
+  for (const train::OptimizerFamily& other : train::optimizer_families()) {
+    for (const std::string& name : other.options) {
+      const auto given = request.given.find(name);
+      if (given == request.given.end() || contains(family.options, name)) continue;
+      throw Error(ErrorKind::kUsage,
+                  fmt::format("{} does not apply to the optimizer {}", given->second, family.name),
+                  fmt::format("leave it out, or give --optimizer {}; {} takes {}", other.name, family.name,
+                              joined(family.options)));
+    }
+  }
+  apply_defaults(family.defaults, request);
 }
 
 train::RunOptions read_run_config(const std::string& run_dir) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/train/optimizer.h"
 #include "engine/train/option_entry.h"
 #include "engine/train/options.h"
 #include "tools/command_line.h"
@@ -56,6 +57,9 @@ void complete_for_plan(TrainRequest& request, uint64_t available_bytes);
 // Completes the request for an existing run: its options are the run's; one that was given and differs is an
 // Error, but data may have moved. Without --steps, the run's own total.
 void complete_for_existing_run(TrainRequest& request, const train::RunOptions& run, uint64_t available_bytes);
+
+// Defaults that an optimizer has of its own. Options that were given and only others take are an Error.
+void apply_optimizer(const train::OptimizerFamily& family, TrainRequest& request);
 
 // RUN/config.toml, as train::write_run_config wrote it. Error (kCorrupt) when it cannot be read.
 train::RunOptions read_run_config(const std::string& run_dir);

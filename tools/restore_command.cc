@@ -17,6 +17,7 @@
 #include "storage/text.h"
 #include "tools/command_line.h"
 #include "tools/commands.h"
+#include "tools/new_training.h"
 #include "tools/progress.h"
 #include "tools/run_input.h"
 #include "tools/signals.h"
@@ -31,6 +32,7 @@ struct RestoreRequest {
   uint64_t threads = 0;
   storage::IoOptions io;
   std::vector<std::string> shard_dirs;
+  std::vector<GivenOption> training;  // of the new training
 };
 
 CommandSpec restore_spec() {
@@ -39,7 +41,7 @@ CommandSpec restore_spec() {
   spec.description =
       "Makes a run from a checkpoint, which goes on as if it had never stopped. From a checkpoint of weights "
       "alone, or with --weights-only, a new training begins at step 0 with these weights and a fresh "
-      "optimizer.";
+      "optimizer, which may be another one.";
   spec.positional = "CHECKPOINT";
   spec.positional_help = "the directory of the checkpoint";
   spec.second_positional = "RUN";
@@ -54,11 +56,17 @@ CommandSpec restore_spec() {
       {"json", "", "one JSON object instead of text", false, false, "Options"},
       {"quiet", "", "no progress", false, false, "Options"},
   };
+  for (const TrainOption& option : train_options()) {
+    if (!may_change_for_new_training(option.entry.name)) continue;
+    spec.options.push_back({option.entry.name, option.entry.metavar, option.entry.help, false, false,
+                            "Options of the new training, with --weights-only [as it was]"});
+  }
   return spec;
 }
 
 void set(const GivenOption& option, RestoreRequest& request) {
   std::string problem;
+  if (may_change_for_new_training(option.name)) request.training.push_back(option);
   if (option.name == "weights-only") request.weights_only = true;
   if (option.name == "shard-dir") request.shard_dirs.push_back(option.text);
   if (option.name == "json") request.json = true;
@@ -84,6 +92,20 @@ RestoreRequest request_of(const Arguments& parsed) {
   for (const GivenOption& option : parsed.options) set(option, request);
   if (request.threads == 0) request.threads = std::max(std::thread::hardware_concurrency(), 1u);
   return request;
+}
+
+train::RunOptions options_of_run(const train::RunOptions& saved, const std::vector<GivenOption>& training,
+                                 bool fresh) {
+  if (training.empty()) return saved;
+  if (!fresh) {
+    throw Error(ErrorKind::kUsage,
+                fmt::format("--{} would change a training that goes on", training.front().name),
+                "leave it out, or begin a new training of these weights with --weights-only");
+  }
+  TrainRequest request;
+  request.run = saved;
+  complete_for_new_training(request, training);
+  return request.run;
 }
 
 // Whether the model can still be found under the name that the run was made with.
@@ -131,12 +153,13 @@ void run_restore(const std::vector<std::string>& arguments) {
   const RestoreRequest request = request_of(parsed);
   const storage::CheckpointReader checkpoint(request.checkpoint);
   const storage::CheckpointManifest& manifest = checkpoint.manifest();
-  train::RunOptions options = train::run_options_from_json(manifest.configuration);
+  const bool fresh = request.weights_only || manifest.weights_only;
+  train::RunOptions options =
+      options_of_run(train::run_options_from_json(manifest.configuration), request.training, fresh);
   const models::ModelConfig config = kept_config(manifest.model_json);
   if (request.block_bytes != 0) options.block_bytes = request.block_bytes;
   const std::unique_ptr<train::Model> model = models::build_model(config, options);
   const storage::Layout layout = train::make_layout(*model, options);
-  const bool fresh = request.weights_only || manifest.weights_only;
   storage::CheckpointContent content(checkpoint, layout, fresh);
   const uint64_t step = fresh ? 0 : manifest.step;
 

@@ -1,21 +1,22 @@
 #include <cmath>
 
-#include "engine/math/kernels.h"
 #include "engine/math/parallel.h"
 #include "engine/math/targets.h"
+#include "engine/math/updates.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/math/adamw.cc"
 #include <hwy/foreach_target.h>
 
-#include "engine/math/lanes-inl.h"
+#include "engine/math/update-inl.h"
 
 // The constants of a step, rounded to float where PyTorch rounds them.
 #ifndef HEADRACE_ADAMW_CONSTANTS
 #define HEADRACE_ADAMW_CONSTANTS
 namespace headrace::math {
 struct AdamWConstants {
-  float gradient_scale, keep, beta1, gain1, beta2, gain2, root_correction2, epsilon, minus_step;
+  GradientConstants terms;
+  float keep, beta1, gain1, beta2, gain2, root_correction2, epsilon, minus_step;
 };
 }  // namespace headrace::math
 #endif
@@ -27,14 +28,15 @@ HWY_NOINLINE void adamw_some(const AdamWConstants& step, const float* gradient, 
                              uint16_t* low, float* moment1, float* moment2) {
   for (int64_t i = 0; i < n; i += kLanes) {
     const int64_t left = n - i;
-    const Floats g = load(gradient + i, left) * broadcast(step.gradient_scale);
+    const Floats weight = load_planes(high + i, low + i, left);
+    const Floats g = whole_gradient(step.terms, load(gradient + i, left), weight);
     const Floats m = fused(broadcast(step.beta1), load(moment1 + i, left), broadcast(step.gain1) * g);
     const Floats v = fused(broadcast(step.beta2), load(moment2 + i, left), broadcast(step.gain2) * g * g);
     const Floats denominator = square_root(v) / broadcast(step.root_correction2) + broadcast(step.epsilon);
-    const Floats kept = load_planes(high + i, low + i, left) * broadcast(step.keep);
-    store_planes(fused(broadcast(step.minus_step), m / denominator, kept), high + i, low + i, left);
-    store(m, moment1 + i, left);
-    store(v, moment2 + i, left);
+    const Floats updated = fused(broadcast(step.minus_step), m / denominator, weight * broadcast(step.keep));
+    store_planes(next_weight(weight, updated), high + i, low + i, left);
+    store(next_moment(weight, m), moment1 + i, left);
+    store(next_moment(weight, v), moment2 + i, left);
   }
 }
 
@@ -54,7 +56,7 @@ constexpr int64_t kTaskValues = 16 * 1024;
 void adamw(const AdamWStep& step, const float* gradient, int64_t n, uint16_t* high, uint16_t* low,
            float* moment1, float* moment2) {
   const AdamWConstants constants{
-      .gradient_scale = step.gradient_scale,
+      .terms = GradientConstants(step.terms),
       .keep = static_cast<float>(1 - step.lr * step.weight_decay),
       .beta1 = static_cast<float>(step.beta1),
       .gain1 = static_cast<float>(1 - step.beta1),

@@ -83,19 +83,6 @@ void split_planes(const float* weight, int64_t n, uint16_t* high, uint16_t* low)
 void join_planes(const uint16_t* high, const uint16_t* low, int64_t n,
                  float* weight);  // low null: high alone
 
-// --- AdamW (Loshchilov and Hutter 2019), as torch.optim.AdamW computes it ---
-struct AdamWStep {
-  // Doubles, for PyTorch rounds 1 - beta2 and so on from doubles: in float 1 - 0.999F is 5e-5 off.
-  double lr = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0;
-  double bias_correction1 = 1, bias_correction2 = 1;  // 1 - beta^step
-  float gradient_scale = 1;                           // clipping; multiplies the gradient first
-};
-// weight -= lr * weight_decay * weight; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
-// weight -= lr / bias_correction1 * m / (sqrt(v) / sqrt(bias_correction2) + epsilon). All n elements, in
-// place.
-void adamw(const AdamWStep& step, const float* gradient, int64_t n, uint16_t* high, uint16_t* low,
-           float* moment1, float* moment2);
-
 // Sum of squares of n contiguous values as a double, in a fixed order that depends on n alone.
 double sum_of_squares(const float* values, int64_t n);
 bool all_finite(const float* values, int64_t n);

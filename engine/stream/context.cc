@@ -130,7 +130,7 @@ Context::PlannedOp Context::plan_op(const Work& work, BlockId block, size_t item
 Context::PlannedOp Context::plan_update(BlockId block) {
   PlannedOp op{.kind = OpKind::kUpdate, .block = block, .workspace = {}};
   add_access(space_.weights(block), true);
-  add_access(space_.moments(block), true);
+  if (options_.planes.has_moments()) add_access(space_.moments(block), true);
   add_access(space_.gradient(block), false, true);
   op.index = emit(OpKind::kUpdate, 0);
   due_[block] = false;
@@ -327,8 +327,10 @@ void Context::run_update(const PlannedOp& op) {
     streamer_->clock().computing(+1);
     if (options_.mathematics)
       run_isolated([&] {
-        updates_->update(op.block, streamer_->address(space_.weights(op.block)),
-                         streamer_->address(space_.moments(op.block)), gradient_of(op.block));
+        const auto entry = [&](EntryId id) { return streamer_->address(id); };
+        updates_->update(op.block, entry(space_.weights(op.block)),
+                         options_.planes.has_moments() ? entry(space_.moments(op.block)) : nullptr,
+                         gradient_of(op.block));
       });
     streamer_->complete(op.index, op.block);
     streamer_->clock().computing(-1);

@@ -84,7 +84,7 @@ class Updates {
   virtual ~Updates() = default;
   // The last contribution has been added.
   virtual void gradient_ready(BlockId block, const float* gradient) = 0;
-  // Applies the optimizer to a block's two entries.
+  // Applies the optimizer to a block's two entries; `moments` null where it has but the weights.
   virtual void update(BlockId block, std::byte* weights, std::byte* moments, const float* gradient) = 0;
   // Its new content has been handed to the store.
   virtual void updated(BlockId block) = 0;

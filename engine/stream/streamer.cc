@@ -51,7 +51,7 @@ void Streamer::begin(const Program& program, Plan plan) {
     }
     for (const SpillWrite& write : plan_.spills) unfinished_writes_[write.id] = 1;
     for (const WriteId id : plan_.op_write)
-      if (id != 0) unfinished_writes_[id] = 2;  // weights and moments
+      if (id != 0) unfinished_writes_[id] = parts_.planes.has_moments() ? 2 : 1;
   }
   go_on();
 }
@@ -205,9 +205,9 @@ void Streamer::write_to_store(std::span<const storage::IoRequest> requests) {
 void Streamer::write_block(OpIndex op, BlockId block) {
   const WriteId id = plan_.op_write[op - plan_.first_op];
   const EntryId weights = parts_.space.weights(block), moments = parts_.space.moments(block);
-  const storage::IoRequest requests[] = {sealed(weights, address(weights), id),
-                                         sealed(moments, address(moments), id)};
-  write_to_store(requests);
+  storage::IoRequest requests[2] = {sealed(weights, address(weights), id), {}};
+  if (parts_.planes.has_moments()) requests[1] = sealed(moments, address(moments), id);
+  write_to_store({requests, parts_.planes.has_moments() ? 2U : 1U});
 }
 
 // Half of a block that was updated a while ago and leaves memory.

@@ -30,6 +30,7 @@ struct BlockPlanes {
   uint32_t planes = 4;
   storage::PlaneRange weights() const { return {0, weight_planes}; }
   storage::PlaneRange moments() const { return {weight_planes, planes}; }
+  bool has_moments() const { return planes > weight_planes; }  // otherwise a block is one entry
 };
 
 class Streamer : private storage::IoListener {

@@ -83,6 +83,12 @@ std::string set_text(std::string_view text, std::string& value) {
   return {};
 }
 
+std::string set_switch(std::string_view text, bool& value) {
+  if (text != "true" && text != "false") return fmt::format("{} is neither true nor false", quoted(text));
+  value = text == "true";
+  return {};
+}
+
 std::string set_choice(std::string_view text, const std::vector<std::string>& choices, size_t& index) {
   const auto found = std::find(choices.begin(), choices.end(), text);
   if (found == choices.end()) {

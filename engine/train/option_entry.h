@@ -39,6 +39,7 @@ std::string set_number(std::string_view text, NumberRange range, double& value);
 std::string set_count(std::string_view text, uint64_t low, uint64_t high, uint64_t& value);
 std::string set_size(std::string_view text, uint64_t low, uint64_t high, uint64_t& value);
 std::string set_text(std::string_view text, std::string& value);
+std::string set_switch(std::string_view text, bool& value);
 std::string set_choice(std::string_view text, const std::vector<std::string>& choices, size_t& index);
 std::string number_text(double value);  // reads back exactly
 
@@ -88,6 +89,17 @@ OptionEntry<Options> text_option(std::string name, std::string Options::*member,
           {},
           [=](Options& o, const std::string& text) { return set_text(text, o.*member); },
           [=](const Options& o) { return o.*member; }};
+}
+
+template <typename Options>
+OptionEntry<Options> switch_option(std::string name, bool Options::*member, std::string help) {
+  return {std::move(name),
+          OptionType::kSwitch,
+          "",
+          std::move(help),
+          {},
+          [=](Options& o, const std::string& text) { return set_switch(text, o.*member); },
+          [=](const Options& o) { return std::string(o.*member ? "true" : "false"); }};
 }
 
 // `get` and `set` of the member go through its index in `choices`.

@@ -33,7 +33,10 @@ struct RunOptions {
   LrSchedule schedule = LrSchedule::kCosine;
   uint64_t schedule_steps = 0;  // the step at which the decay ends: --steps of the run's creation
   double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-  double clip = 1.0;  // largest global gradient norm; 0: none
+  double momentum = 0;  // of sgd
+  bool nesterov = false;
+  double l1 = 0, l2 = 0;  // penalties of the tensors that decay
+  double clip = 1.0;      // largest global gradient norm; 0: none
   WeightPrecision weights = WeightPrecision::kFloat32;
   uint64_t seed = 1;
   uint64_t commit_every = 1;       // steps. Not part of the result

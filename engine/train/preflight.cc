@@ -222,7 +222,7 @@ uint64_t BlockEntrySizes::entry_bytes(stream::EntryId id) const {
     case EntryKind::kWeights:
       return storage::Layout::range_bytes(block, planes_.weights());
     case EntryKind::kMoments:
-      return storage::Layout::range_bytes(block, planes_.moments());
+      return planes_.has_moments() ? storage::Layout::range_bytes(block, planes_.moments()) : 0;
     default:
       return block.elements * sizeof(float);
   }

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "engine/train/optimizer.h"
 #include "storage/error.h"
 
 namespace headrace::train {
@@ -21,6 +22,12 @@ constexpr uint64_t kMostSteps = 1ULL << 40;
 constexpr uint64_t kMostUncommittedSteps = 10000;  // their lines are kept in memory and commit together
 constexpr uint64_t kLongestSequence = 1ULL << 20;
 constexpr uint64_t kLargestBatch = 1ULL << 20;
+
+std::vector<std::pair<std::string, std::string>> optimizer_names() {
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const OptimizerFamily& family : optimizer_families()) names.emplace_back(family.name, family.name);
+  return names;
+}
 
 std::vector<RunOption> make_table() {
   using R = RunOptions;
@@ -36,7 +43,7 @@ std::vector<RunOption> make_table() {
       count_option("seq", &R::seq, 1, kLongestSequence, "tokens of a sequence"),
       count_option("micro-batch", &R::micro_batch, 0, kLargestBatch,
                    "sequences computed at once; 0: chosen to fit. Does not change the result"),
-      choice_option<R, std::string>("optimizer", &R::optimizer, {{"adamw", "adamw"}}, "the optimizer"),
+      choice_option<R, std::string>("optimizer", &R::optimizer, optimizer_names(), "the optimizer"),
       number_option("lr", &R::lr, {0, 1e6, false, true}, "learning rate after the warm-up"),
       number_option("min-lr", &R::min_lr, {0, 1e6}, "learning rate at the end of the schedule"),
       count_option("warmup", &R::warmup, 0, kMostSteps, "steps of linear warm-up"),
@@ -47,10 +54,15 @@ std::vector<RunOption> make_table() {
                                    "how the learning rate falls after the warm-up"),
       count_option("schedule-steps", &R::schedule_steps, 0, kMostSteps,
                    "the step at which the schedule ends; 0: --steps of the run's creation"),
-      number_option("weight-decay", &R::weight_decay, {0, 1e6}, "decoupled weight decay of matrices"),
+      number_option("weight-decay", &R::weight_decay, {0, 1e6},
+                    "decoupled weight decay of matrices (adamw, lion)"),
       number_option("beta1", &R::beta1, {0, 1, true, false}, "decay of the first moment"),
       number_option("beta2", &R::beta2, {0, 1, true, false}, "decay of the second moment"),
       number_option("eps", &R::eps, {0, 1, false, true}, "added to the root of the second moment"),
+      number_option("momentum", &R::momentum, {0, 1, true, false}, "of sgd; 0: none, and no state"),
+      switch_option("nesterov", &R::nesterov, "Nesterov's momentum"),
+      number_option("l1", &R::l1, {0, 1e6}, "penalty: so much times the sum of |w| of matrices"),
+      number_option("l2", &R::l2, {0, 1e6}, "penalty: so much times the sum of w^2 of matrices"),
       number_option("clip", &R::clip, {0, kInfinity}, "largest global norm of the gradient; 0: no clipping"),
       choice_option<R, WeightPrecision>(
           "weights", &R::weights, {{"fp32", WeightPrecision::kFloat32}, {"bf16", WeightPrecision::kBfloat16}},
@@ -65,7 +77,9 @@ std::vector<RunOption> make_table() {
 }
 
 std::string toml_value(const RunOption& option, const std::string& text) {
-  if (option.type == OptionType::kCount || option.type == OptionType::kNumber) return text;
+  if (option.type == OptionType::kCount || option.type == OptionType::kNumber ||
+      option.type == OptionType::kSwitch)
+    return text;
   std::string escaped;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -132,6 +146,7 @@ void check_run_options(const RunOptions& options) {
         fmt::format("--min-lr {} is above --lr {}", number_text(options.min_lr), number_text(options.lr)),
         "give a --min-lr of at most --lr");
   }
+  check_optimizer_options(options);
   if (options.micro_batch > options.batch) {
     throw Error(ErrorKind::kUsage,
                 fmt::format("--micro-batch {} is above --batch {}", options.micro_batch, options.batch),

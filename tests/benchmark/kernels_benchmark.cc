@@ -22,6 +22,7 @@
 #include "engine/math/gemm.h"
 #include "engine/math/kernels.h"
 #include "engine/math/random.h"
+#include "engine/math/updates.h"
 
 namespace {
 

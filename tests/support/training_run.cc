@@ -138,9 +138,12 @@ void append_block(const Layout& layout, const BlockLayout& block, const std::byt
   math::join_planes(reinterpret_cast<const uint16_t*>(data + block.planes[0].offset),
                     reinterpret_cast<const uint16_t*>(data + block.planes[1].offset), int64_t(block.elements),
                     weights.data());
-  const auto* moment1 = reinterpret_cast<const float*>(data + block.planes[2].offset);
-  const auto* moment2 = reinterpret_cast<const float*>(data + block.planes[3].offset);
   const storage::TensorSpec& spec = layout.tensor(block.tensor);
+  const auto moment = [&](uint32_t plane) {
+    const bool there = plane < spec.planes.size() && spec.planes[plane].element_bytes == sizeof(float);
+    return there ? reinterpret_cast<const float*>(data + block.planes[plane].offset) : nullptr;
+  };
+  const float *moment1 = moment(2), *moment2 = moment(3);
   const uint64_t first = block.first_row * spec.columns;
   for (size_t p = 0; p < spec.parts.size(); p++) {
     const uint64_t part_end =
@@ -149,8 +152,8 @@ void append_block(const Layout& layout, const BlockLayout& block, const std::byt
     for (uint64_t i = 0; i < block.elements; i++) {
       if (first + i < spec.parts[p].first_element || first + i >= part_end) continue;
       tensor.weights.push_back(weights[i]);
-      tensor.moment1.push_back(moment1[i]);
-      tensor.moment2.push_back(moment2[i]);
+      if (moment1 != nullptr) tensor.moment1.push_back(moment1[i]);
+      if (moment2 != nullptr) tensor.moment2.push_back(moment2[i]);
     }
   }
 }

@@ -46,7 +46,7 @@ struct TrainingOptions {
 };
 
 struct TrainedTensor {
-  std::vector<float> weights, moment1, moment2;
+  std::vector<float> weights, moment1, moment2;  // moments empty where the optimizer has none
 };
 
 struct TrainingResult {

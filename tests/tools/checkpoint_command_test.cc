@@ -75,6 +75,30 @@ TEST_F(CheckpointCommands, WeightsAloneBeginAFreshTraining) {
   EXPECT_EQ(tool_.metrics("new").size(), 2u);
 }
 
+TEST_F(CheckpointCommands, WeightsMayGoOnWithAnotherOptimizer) {
+  expect_success(train("run", 2));
+  expect_success(tool_.run({"checkpoint", "run"}));
+  const std::string saved = "run/checkpoints/step-000002";
+  const auto expect_weights_of = [&](const std::string& run, const std::string& other) {
+    const auto json = nlohmann::json::parse(tool_.run({"inspect", run, "--diff", other, "--json"}).out);
+    EXPECT_GT(json.at("compared"), 0);
+    EXPECT_TRUE(json.at("shapes").empty());
+    for (const auto& difference : json.at("differences")) EXPECT_NE(difference.at("field"), "") << difference;
+  };
+  expect_success(tool_.run({"restore", saved, "sgd", "--weights-only", "--optimizer", "sgd"}));
+  expect_weights_of("sgd", "run");
+  expect_success(tool_.run({"train", "sgd", "--steps", "2", "--memory", "64MiB", "--optimizer", "sgd"}));
+  EXPECT_EQ(tool_.metrics("sgd").size(), 2u);
+  expect_success(tool_.run({"checkpoint", "sgd"}));
+  expect_success(tool_.run({"restore", "sgd/checkpoints/step-000002", "back", "--weights-only", "--optimizer",
+                            "lion", "--lr", "1e-3"}));
+  expect_weights_of("back", "sgd");
+  expect_success(tool_.run({"train", "back", "--steps", "1", "--memory", "64MiB", "--lr", "1e-3"}));
+  const ProcessResult goes_on = tool_.run({"restore", saved, "new", "--optimizer", "sgd"});
+  EXPECT_EQ(goes_on.exit_status, 2);
+  EXPECT_THAT(goes_on.err, HasSubstr("--weights-only"));
+}
+
 TEST_F(CheckpointCommands, AModelWhoseFileIsGoneComesWithTheCheckpoint) {
   expect_success(train("run", 2));
   expect_success(tool_.run({"checkpoint", "run", "--output", "saved"}));

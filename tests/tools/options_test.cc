@@ -82,6 +82,27 @@ TEST(TrainOptions, SayWhatANewRunLacks) {
               HasSubstr("--eval-data"));
 }
 
+TEST(TrainOptions, BelongToTheirOptimizer) {
+  auto complete = [](std::vector<std::string> arguments) {
+    return error_of([&] { new_run(std::move(arguments)); });
+  };
+  EXPECT_THAT(complete({"--momentum", "0.9"}),
+              AllOf(HasSubstr("--momentum does not apply to the optimizer adamw"),
+                    HasSubstr("give --optimizer sgd")));
+  EXPECT_THAT(complete({"--optimizer", "adam", "--weight-decay", "0.1"}),
+              HasSubstr("--weight-decay does not apply to the optimizer adam"));
+  EXPECT_THAT(complete({"--optimizer", "sgd", "--nesterov"}), HasSubstr("--momentum 0.9"));
+  EXPECT_EQ(complete({"--optimizer", "sgd", "--nesterov", "--momentum", "0.9", "--l2", "0.1"}), "accepted");
+}
+
+TEST(TrainOptions, TakeTheDefaultsOfTheirOptimizer) {
+  EXPECT_EQ(new_run({"--optimizer", "sgd"}).run.lr, 0.01);
+  EXPECT_EQ(new_run({"--optimizer", "sgd"}).run.min_lr, 0.001);
+  EXPECT_EQ(new_run({"--optimizer", "sgd", "--lr", "0.5"}).run.lr, 0.5);
+  EXPECT_EQ(new_run({"--optimizer", "lion"}).run.beta2, 0.99);
+  EXPECT_EQ(new_run({}).run.lr, train::RunOptions().lr);
+}
+
 TEST(TrainOptions, NameTheNearestKnownOption) {
   EXPECT_THAT(refused({"run", "--bacth", "4"}),
               AllOf(HasSubstr("unknown option --bacth"), HasSubstr("--batch?")));
@@ -199,6 +220,7 @@ TEST_F(ExistingRun, KeepsItsConfigurationInAFileThatReadsBack) {
   EXPECT_EQ(run_.batch, 3u);
   EXPECT_EQ(run_.block_bytes, 64u << 10);
   EXPECT_EQ(run_.schedule_steps, 20u);
+  EXPECT_FALSE(run_.nesterov);
   EXPECT_EQ(run_.data, data());
 }
 

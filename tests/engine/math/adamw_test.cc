@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/math/kernels.h"
+#include "engine/math/updates.h"
 #include "tests/engine/math/kernel_testing.h"
 
 namespace headrace::math {
@@ -35,7 +36,7 @@ struct Parameters {
 };
 
 AdamWStep nth_step(int step) {
-  AdamWStep s{.lr = 3e-4, .weight_decay = 0.1, .gradient_scale = 0.7F};
+  AdamWStep s{.lr = 3e-4, .weight_decay = 0.1, .terms = {.scale = 0.7F}};
   s.bias_correction1 = 1 - std::pow(s.beta1, step);
   s.bias_correction2 = 1 - std::pow(s.beta2, step);
   return s;
@@ -52,7 +53,7 @@ TEST(AdamW, FollowsTheFormulaOfTorch) {
     const std::vector<float> gradient = random.normals(kCount, 1e-3F);
     actual.update(s, gradient, kCount);
     for (size_t i = 0; i < weight.size(); i++) {
-      const double g = static_cast<double>(gradient[i]) * static_cast<double>(s.gradient_scale);
+      const double g = static_cast<double>(gradient[i]) * static_cast<double>(s.terms.scale);
       weight[i] *= 1 - s.lr * s.weight_decay;
       m[i] = s.beta1 * m[i] + (1 - s.beta1) * g;
       v[i] = s.beta2 * v[i] + (1 - s.beta2) * g * g;
