@@ -327,9 +327,9 @@ void Context::run_update(const PlannedOp& op) {
     streamer_->clock().computing(+1);
     if (options_.mathematics)
       run_isolated([&] {
-        const auto entry = [&](EntryId id) { return streamer_->address(id); };
-        updates_->update(op.block, entry(space_.weights(op.block)),
-                         options_.planes.has_moments() ? entry(space_.moments(op.block)) : nullptr,
+        const EntryId weights = space_.weights(op.block), moments = space_.moments(op.block);
+        updates_->update(op.block, streamer_->address(weights),
+                         options_.planes.has_moments() ? streamer_->address(moments) : nullptr,
                          gradient_of(op.block));
       });
     streamer_->complete(op.index, op.block);
