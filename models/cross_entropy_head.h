@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -18,9 +19,10 @@ using LogitsObserver = std::function<void(size_t micro_batch, int64_t first_row,
 
 class CrossEntropyHead {
  public:
-  // `weight` [vocabulary, n].
-  explicit CrossEntropyHead(stream::Parameter weight, LogitsObserver observer = {})
-      : weight_(weight), observer_(std::move(observer)) {}
+  // `weight` [vocabulary, n]; `bias`: a bundle [vocabulary, 1].
+  explicit CrossEntropyHead(stream::Parameter weight, LogitsObserver observer = {},
+                            std::optional<stream::Parameter> bias = {})
+      : weight_(weight), bias_(bias), observer_(std::move(observer)) {}
 
   // Kept from forward() to backward().
   struct Saved {
@@ -37,7 +39,11 @@ class CrossEntropyHead {
                                const std::vector<Tensor>& x, const Saved& saved, bool recompute_logits) const;
 
  private:
+  Vectors vectors(Context& context, bool gradient) const;
+  const float* bias_of(const Context& context, const Vectors& vectors, int64_t first) const;
+
   stream::Parameter weight_;
+  std::optional<stream::Parameter> bias_;
   LogitsObserver observer_;
 };
 

@@ -78,7 +78,7 @@ std::vector<uint32_t> Embedding::token_blocks(const train::MicroBatches& batch, 
 }
 
 std::vector<uint32_t> Embedding::position_blocks(int64_t seq) const {
-  const uint64_t block_rows = layout_.tensor(positions_.tensor).block_rows;
+  const uint64_t block_rows = layout_.tensor(positions_->tensor).block_rows;
   std::vector<uint32_t> blocks((uint64_t(seq) + block_rows - 1) / block_rows);
   std::iota(blocks.begin(), blocks.end(), 0);
   return blocks;
@@ -98,8 +98,9 @@ std::vector<Tensor> Embedding::forward(Context& context, const train::MicroBatch
                    .run = [&](const BlockRows& rows, const WeightView& w, size_t i, Workspace) {
                      gather(rows, w, batch.inputs(span.first + i), context.matrix(x[i]));
                    }});
+  if (!positions_) return x;
   const std::vector<uint32_t> rows_used = position_blocks(batch.seq());
-  context.forward({.weight = positions_,
+  context.forward({.weight = *positions_,
                    .blocks = rows_used,
                    .items = x.size(),
                    .work = work,
@@ -112,15 +113,16 @@ std::vector<Tensor> Embedding::forward(Context& context, const train::MicroBatch
 void Embedding::backward(Context& context, const train::MicroBatches& batch, train::Span span,
                          const std::vector<Tensor>& dx) const {
   const auto work = [&](const BlockRows&, size_t i) { return Work{.reads = {dx[i]}}; };
-  context.backward({.weight = positions_,
-                    .items = dx.size(),
-                    .reads_weight = false,
-                    .work = work,
-                    .run = [&](const BlockRows& rows, const WeightView&, size_t i, Matrix dw,
-                               Accumulate accumulate, Workspace) {
-                      add_position_gradient(rows, context.matrix(dx[i]), batch.seq(), dw, accumulate);
-                    }});
-  const std::vector<uint32_t> blocks = token_blocks(batch, span);
+  if (positions_)
+    context.backward({.weight = *positions_,
+                      .items = dx.size(),
+                      .reads_weight = false,
+                      .work = work,
+                      .run = [&](const BlockRows& rows, const WeightView&, size_t i, Matrix dw,
+                                 Accumulate accumulate, Workspace) {
+                        add_position_gradient(rows, context.matrix(dx[i]), batch.seq(), dw, accumulate);
+                      }});
+  const std::vector<uint32_t> blocks = positions_ ? token_blocks(batch, span) : std::vector<uint32_t>();
   context.backward({.weight = tokens_,
                     .blocks = blocks,
                     .items = dx.size(),

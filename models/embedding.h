@@ -1,7 +1,8 @@
-// Token and position embedding: x[t] = token row + position row. Only the blocks whose rows a batch uses are
-// read; which these are is known when the step is recorded.
+// Token and position embedding: x[t] = token row (+ position row). Only the blocks whose rows a batch uses
+// are read; which these are is known when the step is recorded.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "engine/train/model.h"
@@ -13,6 +14,8 @@ class Embedding {
  public:
   Embedding(const storage::Layout& layout, stream::Parameter tokens, stream::Parameter positions)
       : layout_(layout), tokens_(tokens), positions_(positions) {}
+  // Without positions. The weight is nobody else's: all its rows get a gradient, most of them zero.
+  Embedding(const storage::Layout& layout, stream::Parameter tokens) : layout_(layout), tokens_(tokens) {}
 
   std::vector<Tensor> forward(Context& context, const train::MicroBatches& batch, train::Span span) const;
   void backward(Context& context, const train::MicroBatches& batch, train::Span span,
@@ -23,8 +26,8 @@ class Embedding {
   std::vector<uint32_t> position_blocks(int64_t seq) const;
 
   const storage::Layout& layout_;
-  stream::Parameter tokens_;     // [vocabulary, n]
-  stream::Parameter positions_;  // [positions, n]
+  stream::Parameter tokens_;                    // [vocabulary, n]
+  std::optional<stream::Parameter> positions_;  // [positions, n]
 };
 
 }  // namespace headrace::models

@@ -11,9 +11,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/train/lane_data.h"
 #include "engine/train/text_data.h"
 #include "models/gpt2.h"
 #include "models/gpt2_config.h"
+#include "models/recurrent_model.h"
 #include "storage/error.h"
 #include "storage/text.h"
 
@@ -39,19 +41,54 @@ std::unique_ptr<train::Model> build_gpt2(const Json& config, const train::RunOpt
   return make_gpt2(gpt2_config(config.dump()));
 }
 
+// --- Recurrent networks ---
+
+Json recurrent_named(const std::string& name) { return to_json(RecurrentConfig{.cell = name}); }
+
+Json complete_recurrent(const Json& json, const std::string& origin, std::vector<std::string>&) {
+  return to_json(parse_recurrent(json, origin));
+}
+
+Json settle_recurrent(const Json& config, const train::RunOptions&, const train::DataSet*) { return config; }
+
+std::unique_ptr<train::Model> build_recurrent(const Json& config, const train::RunOptions& run) {
+  return make_recurrent(parse_recurrent(config, "the model's configuration"), run.batch);
+}
+
 // --- Data ---
 
 // Text of bytes; the configuration says "vocab_size".
+train::TextDataOptions text_options(const Json& config, const DataRequest& request) {
+  return {.path = request.path,
+          .seq = request.run.seq,
+          .batch = request.run.batch,
+          .seed = request.run.seed,
+          .vocabulary = config.at("vocab_size").get<uint64_t>()};
+}
+
 std::unique_ptr<train::DataSet> open_text(const Json& config, const DataRequest& request) {
-  return std::make_unique<train::TextData>(
-      train::TextDataOptions{.path = request.path,
-                             .seq = request.run.seq,
-                             .batch = request.run.batch,
-                             .seed = request.run.seed,
-                             .vocabulary = config.at("vocab_size").get<uint64_t>()});
+  return std::make_unique<train::TextData>(text_options(config, request));
+}
+
+std::unique_ptr<train::DataSet> open_lanes(const Json& config, const DataRequest& request) {
+  if (!request.training) return open_text(config, request);
+  return std::make_unique<train::LaneData>(text_options(config, request));
 }
 
 // --- The table ---
+
+ModelFamily recurrent_family(const std::string& name, const std::string& help) {
+  return {.type = name,
+          .names = {name},
+          .help = help,
+          .options = {"seq", "tokenizer"},
+          .defaults = {},
+          .by_name = recurrent_named,
+          .complete = complete_recurrent,
+          .settle = settle_recurrent,
+          .open = open_lanes,
+          .build = build_recurrent};
+}
 
 std::vector<ModelFamily> make_families() {
   return {
@@ -65,6 +102,9 @@ std::vector<ModelFamily> make_families() {
        .settle = settle_gpt2,
        .open = open_text,
        .build = build_gpt2},
+      recurrent_family("rnn", "recurrent language models (tanh) over lanes of text"),
+      recurrent_family("lstm", "recurrent language models (LSTM) over lanes of text"),
+      recurrent_family("gru", "recurrent language models (GRU) over lanes of text"),
   };
 }
 

@@ -196,6 +196,60 @@ size_t gemm_nn_workspace_bytes(int64_t, int64_t out, int64_t in) {
   return Pieces(out, in, kMaxTileColumns).bytes();
 }
 
+namespace {
+
+// c (+)= a b for b packed whole. Tasks take groups of strips: the rows are few.
+void multiply_packed(ConstMatrix a, const float* packed, const float* bias, Matrix c, Accumulate accumulate) {
+  const Kernels& kernel = kernels();
+  const Panels grid{a.columns, a.columns};
+  const int64_t strips = (c.columns + kernel.tile_columns - 1) / kernel.tile_columns;
+  const int64_t strip_products = std::max<int64_t>(1, a.rows * a.columns * kernel.tile_columns);
+  const Parts groups = Parts::of_at_most(strips, std::max<int64_t>(1, kTaskProducts / 4 / strip_products));
+  parallel_for(groups.count, [&](int64_t group) {
+    const int64_t first = groups.first(group) * kernel.tile_columns;
+    const int64_t last = std::min(c.columns, groups.first(group + 1) * kernel.tile_columns);
+    multiply_piece(kernel, a, packed + first * a.columns, grid, {first, last}, {0, grid.count()}, bias, c,
+                   accumulate);
+  });
+}
+
+}  // namespace
+
+int64_t packed_nt_floats(int64_t out, int64_t in) { return round_up(out, kMaxTileColumns) * in; }
+
+void pack_nt(WeightView w, int64_t first_row, float* packed) {
+  const Kernels& kernel = kernels();
+  HEADRACE_CHECK(first_row % kernel.tile_columns == 0);
+  parallel_for((w.rows + kernel.tile_columns - 1) / kernel.tile_columns, [&](int64_t strip) {
+    const int64_t row = strip * kernel.tile_columns;
+    float* to = packed + (first_row + row) * w.columns;
+    for (int64_t k = 0; k < w.columns; k += kPanel)
+      kernel.pack_transposed(w, row, std::min(kernel.tile_columns, w.rows - row), k,
+                             std::min(kPanel, w.columns - k), to + k * kernel.tile_columns);
+  });
+}
+
+void gemm_nt_packed(ConstMatrix x, const float* packed, const float* bias, Matrix y) {
+  HEADRACE_CHECK(y.rows == x.rows);
+  multiply_packed(x, packed, bias, y, Accumulate::kNo);
+}
+
+int64_t packed_nn_floats(int64_t out, int64_t in) { return round_up(in, kMaxTileColumns) * out; }
+
+void pack_nn(WeightView w, int64_t first_row, int64_t out, float* packed) {
+  const Kernels& kernel = kernels();
+  for_each_rows(w.rows, w.columns, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++)
+      kernel.pack_row(w, row, 0, w.columns, packed + (first_row + row) * kernel.tile_columns,
+                      out * kernel.tile_columns);
+  });
+}
+
+void gemm_nn_packed(ConstMatrix dy, const float* packed, Matrix dx, Accumulate accumulate) {
+  HEADRACE_CHECK(dx.rows == dy.rows);
+  multiply_packed(dy, packed, nullptr, dx, accumulate);
+}
+
 void gemm_tn(ConstMatrix dy, ConstMatrix x, int64_t sequence, Matrix dw, Accumulate accumulate,
              std::span<std::byte> workspace) {
   HEADRACE_CHECK(dy.rows == x.rows && dw.rows == dy.columns && dw.columns == x.columns);

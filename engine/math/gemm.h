@@ -37,6 +37,16 @@ void gemm_tn(ConstMatrix dy, ConstMatrix x, int64_t sequence, Matrix dw, Accumul
              std::span<std::byte> workspace);
 size_t gemm_tn_workspace_bytes(int64_t tokens, int64_t out, int64_t in);
 
+// --- Products of one weight with many small matrices, one after the other ---
+// The weight is packed once, a block of its rows at a time (`w` holds rows [first_row, ...) of `out`; whole
+// panels), and used any number of times; the results have the bits of gemm_nt and gemm_nn.
+int64_t packed_nt_floats(int64_t out, int64_t in);
+void pack_nt(WeightView w, int64_t first_row, float* packed);
+void gemm_nt_packed(ConstMatrix x, const float* packed, const float* bias, Matrix y);
+int64_t packed_nn_floats(int64_t out, int64_t in);
+void pack_nn(WeightView w, int64_t first_row, int64_t out, float* packed);
+void gemm_nn_packed(ConstMatrix dy, const float* packed, Matrix dx, Accumulate accumulate);
+
 // db (+)= column sums of dy [tokens, out]: one chain of additions a panel, panels (as in gemm_tn) in order.
 void column_sums(ConstMatrix dy, int64_t sequence, float* db, Accumulate accumulate);
 

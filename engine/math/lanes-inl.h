@@ -111,6 +111,26 @@ HWY_INLINE Floats where_less(Floats a, Floats b, Floats yes, Floats no) {
   HEADRACE_LANES(hn::IfThenElse(hn::Lt(a.part[p], b.part[p]), yes.part[p], no.part[p]));
 }
 
+// 1 / (1 + e^-x), without overflow on either side.
+HWY_INLINE Floats sigmoid(Floats x) {
+  const Floats one = broadcast(1), zero = broadcast(0);
+  const Floats e = exp(zero - absolute(x)), large = one / (one + e);
+  return where_less(x, zero, e * large, large);
+}
+
+// Where x is small the quotient would cancel: a polynomial there (Cephes' tanhf).
+HWY_INLINE Floats tanh(Floats x) {
+  const Floats one = broadcast(1), zero = broadcast(0), size = absolute(x), z = x * x;
+  Floats p = broadcast(-5.70498872745e-3F);
+  p = fused(p, z, broadcast(2.06390887954e-2F));
+  p = fused(p, z, broadcast(-5.37397155531e-2F));
+  p = fused(p, z, broadcast(1.33314422036e-1F));
+  p = fused(p, z, broadcast(-3.33332819422e-1F));
+  const Floats small = fused(p * z, x, x);
+  const Floats e = exp(broadcast(-2) * size), large = (one - e) / (one + e);
+  return where_less(size, broadcast(0.625F), small, where_less(x, zero, zero - large, large));
+}
+
 // The floats of bits (high << 16) + int16(low), or high << 16 where low is null.
 HWY_INLINE Floats load_planes(const uint16_t* high, const uint16_t* low) {
   const hn::Rebind<uint16_t, FloatTag> du16;

@@ -218,6 +218,15 @@ void fill_normal(uint64_t seed, uint64_t stream, uint64_t first_index, int64_t n
   });
 }
 
+void fill_uniform(uint64_t seed, uint64_t stream, uint64_t first_index, int64_t n, float range, float* out) {
+  parallel_blocks(n, kTaskValues, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++) {
+      const uint32_t bits = random_bits(seed, stream, first_index + static_cast<uint64_t>(i)) >> 8;
+      out[i] = range * (static_cast<float>(bits) / 8388608.0F - 1.0F);  // 2^23: exact
+    }
+  });
+}
+
 uint64_t permuted(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index) {
   HEADRACE_CHECK(index < n);
   // A Feistel network permutes the numbers of 2 `bits` bits, the least such set that holds n; what falls

@@ -21,6 +21,9 @@ uint32_t random_bits(uint64_t seed, uint64_t stream, uint64_t index);
 void fill_normal(uint64_t seed, uint64_t stream, uint64_t first_index, int64_t n, float mean, float deviation,
                  float* out);
 
+// out[i] = a number evenly drawn from [-range, range) for index first_index + i, in steps of range / 2^23.
+void fill_uniform(uint64_t seed, uint64_t stream, uint64_t first_index, int64_t n, float range, float* out);
+
 // Where a pseudorandom permutation of [0, n), n > 0, takes `index`: constant time and memory. One permutation
 // for each (seed, epoch).
 uint64_t permuted(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index);

@@ -25,6 +25,9 @@ struct Batch {
   uint64_t feature_columns = 0, value_columns = 0;
   // Where random numbers of the step come from; step 0: an evaluation, which draws none.
   uint64_t seed = 0, step = 0;
+  // Unit i goes on where unit i of the batch before ended, unless lanes start anew: then what a model carries
+  // from batch to batch counts as zero.
+  bool starts_lanes = false;
 
   uint64_t rows() const { return values.empty() ? targets.size() : values.size() / value_columns; }
   uint64_t sequences() const { return (rows() + seq - 1) / seq; }  // units
@@ -35,6 +38,7 @@ struct BatchData {
   std::vector<int32_t> inputs = {}, targets = {};
   std::vector<float> features = {}, values = {};
   uint64_t seq = 0, feature_columns = 0, value_columns = 0;
+  bool starts_lanes = false;
   std::vector<unsigned char> bytes = {};  // scratch of the data set
 
   Batch view() const {
@@ -44,7 +48,8 @@ struct BatchData {
             .targets = targets,
             .values = values,
             .feature_columns = feature_columns,
-            .value_columns = value_columns};
+            .value_columns = value_columns,
+            .starts_lanes = starts_lanes};
   }
   uint64_t rows() const { return view().rows(); }
   uint64_t memory_bytes() const {

@@ -1,0 +1,25 @@
+// A data set of text for models that carry state from batch to batch: the windows of TextData, cut into as
+// many contiguous lanes as a batch has sequences. Step s reads window s of each lane; behind the last window
+// all lanes start anew, and batches say so. The windows that are left over are not read. Everything is
+// computed from the step: constant memory, and a resume at any step is immediate.
+//
+// An evaluation takes all windows in order, as TextData's: models begin each with nothing carried.
+#pragma once
+
+#include "engine/train/text_data.h"
+
+namespace headrace::train {
+
+class LaneData final : public TextData {
+ public:
+  // Error (kUsage) also where the text has fewer windows than lanes.
+  explicit LaneData(const TextDataOptions& options);
+  uint64_t lane_windows() const { return lane_windows_; }
+  std::string description() const override;
+  void fetch(uint64_t step, BatchData& batch) const override;
+
+ private:
+  uint64_t lanes_, seq_, lane_windows_;
+};
+
+}  // namespace headrace::train
