@@ -216,6 +216,10 @@ struct Decompressor::State {
   // decompressed at once into memory of its size, which serves as the window too: zstd allocates none,
   // whatever the frame asks for.
   size_t decompress(std::span<const std::byte> packed, std::span<std::byte> to) const {
+    // The library may know formats of before 2016 as well, which allocate by what they claim.
+    constexpr uint32_t kMagic = ZSTD_MAGICNUMBER;
+    if (packed.size() < sizeof kMagic || std::memcmp(packed.data(), &kMagic, sizeof kMagic) != 0)
+      throw CodecError("it is no zstd frame");
     const unsigned long long claimed = ZSTD_getFrameContentSize(packed.data(), packed.size());
     if (claimed == ZSTD_CONTENTSIZE_ERROR) throw CodecError("it is no zstd frame");
     if (claimed != to.size()) throw CodecError("its zstd frame claims another size than its content has");

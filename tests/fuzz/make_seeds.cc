@@ -1,16 +1,22 @@
 // Makes the seed corpora of the fuzz targets from what the program itself writes: make_seeds DIRECTORY makes
 // DIRECTORY/TARGET/NAME.
+#include <fmt/format.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "storage/catalog_env.h"
+#include "storage/checkpoint_dir.h"
+#include "storage/checkpoint_reader.h"
 #include "storage/drive_profile.h"
 #include "storage/run_dir.h"
 #include "tests/fuzz/fuzzing.h"
 #include "tests/fuzz/key_values.h"
+#include "tests/fuzz/small_pack.h"
 #include "tests/fuzz/small_shard.h"
+#include "tests/support/checkpoint_content.h"
 #include "tests/support/npy_writer.h"
 #include "tests/support/safetensors_writer.h"
 #include "tests/support/store_content.h"
@@ -54,6 +60,53 @@ void seed_storage() {
         append_key_value(values, key, value);
       });
   seed("catalog", "values", values);
+  for (const bool weights_only : {false, true}) {
+    const std::string saved = directory.path() + (weights_only ? "/weights" : "/all");
+    testing::save_checkpoint(run, saved, weights_only);
+    const std::string manifest = testing::read_file(storage::manifest_path(saved));
+    seed("checkpoint_manifest", weights_only ? "weights" : "all",
+         manifest.substr(0, manifest.rfind(",\n  \"checksum\"")));
+  }
+}
+
+// The pack of a small tensor, and each of its frames.
+void seed_packs() {
+  const storage::CheckpointManifest manifest = small_manifest();
+  const storage::Layout layout(manifest.tensors);
+  storage::Compressor compressor(1, storage::kPieceBytes);
+  std::string frames;
+  std::vector<std::byte> table;
+  for (const storage::BlockLayout& block : layout.blocks()) {
+    for (uint32_t p = 0; p < manifest.tensors[0].planes.size(); p++) {
+      const uint32_t unit = manifest.tensors[0].planes[p].element_bytes;
+      std::vector<std::byte> content(block.planes[p].bytes);
+      for (size_t i = 0; i < content.size(); i++)
+        content[i] = static_cast<std::byte>(i % unit == 0 ? i * 7 : i % 3);
+      storage::Frame frame{block.id, p, 0, storage::best_split(unit),
+                           storage::kPackHeaderBytes + frames.size()};
+      const auto packed = compressor.compress(frame.split, unit, content);
+      frame.packed_bytes = static_cast<uint32_t>(packed.size());
+      frame.content_bytes = static_cast<uint32_t>(content.size());
+      frame.content_checksum = storage::checksum_bytes(content);
+      storage::append_record(frame, table);
+      const std::string text(reinterpret_cast<const char*>(packed.data()), packed.size());
+      frames += text;
+      const size_t elements = content.size() / unit;
+      seed("checkpoint_frame", fmt::format("block{}plane{}", block.id, p),
+           std::string{char(frame.split), char(unit - 1), char(elements), char(elements >> 8)} + text);
+    }
+  }
+  const size_t records = table.size() / storage::kFrameRecordBytes;
+  for (size_t i = 1; i <= records; i++)  // checksums of records: put right by the target
+    std::fill_n(table.begin() + static_cast<ptrdiff_t>(i * storage::kFrameRecordBytes - 8), 8, std::byte{0});
+  seed("checkpoint_pack", "pack",
+       frames + std::string(reinterpret_cast<const char*>(table.data()), table.size()) + char(records));
+  // A window of 2 GiB, and 1 GiB of content in one byte.
+  const std::string huge("\x28\xB5\x2F\xFD\x80\xA8\x00\x10\x00\x00\x03\x80\x00\x55", 14);
+  seed("checkpoint_frame", "window", std::string("\0\0\0\x10", 4) + huge);
+  std::string bomb = huge;
+  bomb.replace(6, 4, std::string("\0\0\0\x40", 4));
+  seed("checkpoint_frame", "bomb", std::string("\0\0\0\x10", 4) + bomb);
 }
 
 void seed_text() {
@@ -103,6 +156,7 @@ int main(int count, char** arguments) {
   }
   headrace::fuzz::root = arguments[1];
   headrace::fuzz::seed_storage();
+  headrace::fuzz::seed_packs();
   headrace::fuzz::seed_text();
   return 0;
 }

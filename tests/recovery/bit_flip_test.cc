@@ -12,9 +12,11 @@
 #include "build_paths.h"
 #include "storage/block_io.h"
 #include "storage/catalog.h"
+#include "storage/checkpoint_dir.h"
 #include "storage/digest.h"
 #include "storage/file.h"
 #include "storage/store.h"
+#include "storage/tensor_source.h"
 #include "tests/support/child_process.h"
 #include "tests/support/tool_run.h"
 
@@ -171,6 +173,36 @@ TEST_F(BitFlips, AreFoundOrWithoutEffect) {
     fmt::print("{}: {} flips, {} detected, {} without effect\n", name, outcomes.flips, outcomes.detected,
                outcomes.without_effect);
   fmt::print("trained on after {} of them\n", gone_on);
+}
+
+// A checkpoint has no bit that nobody checks. As many flips as of the run.
+TEST_F(BitFlips, OfACheckpointAreFound) {
+  const char* wanted = std::getenv("HEADRACE_BIT_FLIPS");
+  const uint64_t count = wanted == nullptr ? 400 : std::strtoull(wanted, nullptr, 10);
+  const uint64_t seed = std::random_device{}();
+  fmt::print("seed {}\n", seed);
+  std::mt19937_64 random(seed);
+  ASSERT_EQ(tool_.run({"checkpoint", "run"}).exit_status, 0);
+  const std::string checkpoint = checkpoint_directory(run_, kSteps, false);
+  const auto read = [&] { return digest(*open_source(checkpoint, {.use = SourceUse::kRead})) + "\n"; };
+  ASSERT_EQ(read(), tool_.digest("run"));
+  for (const std::string& path : {manifest_path(checkpoint), checkpoint + "/pack-00000"}) {
+    const uint64_t bytes = fs::file_size(path);
+    for (uint64_t i = 0; i < count / 2 && !HasFailure(); i++) {
+      const uint64_t offset = random() % bytes;
+      const int bit = int(random() % 8);
+      SCOPED_TRACE(fmt::format("bit {} at {} of {}", bit, offset, path));
+      flip(path, offset, bit);
+      try {
+        ADD_FAILURE() << "read " << read() << " without noticing";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::kCorrupt) << error.what();
+      }
+      flip(path, offset, bit);
+    }
+    fmt::print("{}: {} flips, all detected\n", fs::path(path).filename().string(), count / 2);
+  }
+  EXPECT_EQ(read(), tool_.digest("run"));
 }
 
 }  // namespace

@@ -65,13 +65,32 @@ std::span<const KillPoint> kill_points() {
       {"catalog/data.mdb: sync", "commit"},
       {"catalog/data.mdb: write the meta page", "commit"},
       {"metrics.jsonl: write", "commit"},
+      {"checkpoints: make", "checkpoint"},
+      {"checkpoints/STEP.unfinished: make", "checkpoint"},
+      {"checkpoints/STEP.unfinished/pack-00000: create", "checkpoint"},
+      {"checkpoints/STEP.unfinished/pack-00000: write", "checkpoint"},
+      {"checkpoints/STEP.unfinished/pack-00000: set the size", "checkpoint"},
+      {"checkpoints/STEP.unfinished/pack-00000: sync", "checkpoint"},
+      {"checkpoints/STEP.unfinished/manifest.json: create", "checkpoint"},
+      {"checkpoints/STEP.unfinished/manifest.json: write", "checkpoint"},
+      {"checkpoints/STEP.unfinished/manifest.json: sync", "checkpoint"},
+      {"checkpoints/STEP.unfinished: sync", "checkpoint"},
+      {"checkpoints/STEP.unfinished: rename", "checkpoint"},
+      {"checkpoints: sync", "checkpoint"},
+      {"checkpoints/STEP: rename", "checkpoint"},
+      {"checkpoints/STEP.removed/pack-00000: remove", "checkpoint"},
+      {"checkpoints/STEP.removed/manifest.json: remove", "checkpoint"},
+      {"checkpoints/STEP.removed: remove", "checkpoint"},
   };
   return kPoints;
 }
 
 std::string name_of(const SystemCall& call) {
   const size_t slash = call.path.find('/');
-  const std::string in_run = slash == std::string::npos ? "" : call.path.substr(slash + 1);
+  std::string in_run = slash == std::string::npos ? "" : call.path.substr(slash + 1);
+  static const std::string kStep = "step-000000";
+  if (const size_t step = in_run.find("step-"); step != std::string::npos)
+    in_run.replace(step, kStep.size(), "STEP");
   return (in_run.empty() ? "RUN" : in_run) + ": " + verb_of(call);
 }
 

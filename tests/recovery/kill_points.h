@@ -13,7 +13,8 @@ namespace headrace::testing {
 
 struct KillPoint {
   const char* name;
-  const char* phase;  // "creation", "start" of a session, "commit" (blocks are also written at creation)
+  const char* phase;  // "creation", "start" of a session, "commit" (blocks are also written at creation),
+                      // "checkpoint"
 };
 std::span<const KillPoint> kill_points();  // of a run with one shard of its own
 

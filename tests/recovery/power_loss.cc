@@ -33,20 +33,39 @@ void PowerLoss::advance(size_t count) {
 void PowerLoss::begin(size_t index) {
   const RecordedEvent& event = events_[index];
   if (event.kind == CallKind::kWrite || event.kind == CallKind::kTruncate) {
-    pending_.push_back({index});
+    pending_.push_back({index, event.path});
     if (event.kind == CallKind::kWrite && event.path.ends_with("/metrics.jsonl"))
       acknowledged_ = last_step(event.data);
   } else if (event.kind == CallKind::kSync) {
     std::vector<uint64_t>& covered = covered_[index];
     for (const Pending& write : pending_)
-      if (write.done && events_[write.event].path == event.path) covered.push_back(write.event);
+      if (write.done && write.path == event.path) covered.push_back(write.event);
+  } else if (event.kind == CallKind::kCreate) {
+    files_.try_emplace(event.path);
   }
+}
+
+// Of a file, or of a directory with all that is in it.
+void PowerLoss::rename(const std::string& from, const std::string& to) {
+  const auto renamed = [&](const std::string& path) {
+    const bool inside = path == from || path.starts_with(from + "/");
+    return inside ? to + path.substr(from.size()) : path;
+  };
+  std::map<std::string, FileContent> files;
+  for (auto& [path, content] : files_) files[renamed(path)] = std::move(content);
+  files_ = std::move(files);
+  for (Pending& write : pending_) write.path = renamed(write.path);
 }
 
 // A flush makes what was complete before it began durable, in the order in which that was written.
 void PowerLoss::end(const RecordedEvent& event) {
   std::vector<uint64_t> flushed;
-  if (event.kind == CallKind::kSync) {
+  if (event.kind == CallKind::kRename) {
+    rename(events_[event.begun].path, events_[event.begun].target);
+  } else if (event.kind == CallKind::kRemove) {
+    files_.erase(events_[event.begun].path);
+    std::erase_if(pending_, [&](const Pending& write) { return write.path == events_[event.begun].path; });
+  } else if (event.kind == CallKind::kSync) {
     flushed = std::move(covered_[event.begun]);
     covered_.erase(event.begun);
   } else {
@@ -54,8 +73,11 @@ void PowerLoss::end(const RecordedEvent& event) {
     if (events_[event.begun].durable) flushed.push_back(event.begun);
   }
   for (const uint64_t index : flushed) {
-    apply(files_[events_[index].path], events_[index], 0, nullptr);
-    std::erase_if(pending_, [&](const Pending& write) { return write.event == index; });
+    const auto write = std::find_if(pending_.begin(), pending_.end(),
+                                    [&](const Pending& each) { return each.event == index; });
+    if (write == pending_.end()) continue;  // of a file that was removed
+    apply(files_[write->path], events_[index], 0, nullptr);
+    pending_.erase(write);
   }
 }
 
@@ -78,18 +100,18 @@ void PowerLoss::apply(FileContent& file, const RecordedEvent& write, uint64_t gr
 }
 
 std::map<std::string, FileContent> PowerLoss::lose_power(std::mt19937_64& random) const {
-  std::vector<uint64_t> order;
-  for (const Pending& write : pending_) order.push_back(write.event);
+  std::vector<Pending> order = pending_;
   if (random() % 2 == 0) std::shuffle(order.begin(), order.end(), random);
   const uint64_t likely = random() % 5;  // from none to nearly all of them
   std::map<std::string, FileContent> changed;
-  for (const uint64_t index : order) {
+  for (const Pending& pending : order) {
     if (random() % 4 >= likely) continue;
-    const RecordedEvent& write = events_[index];
+    const RecordedEvent& write = events_[pending.event];
     const uint64_t grains[] = {0, 0, 512, 4096};
-    const auto known = files_.find(write.path);
+    const auto known = files_.find(pending.path);
     FileContent& file =
-        changed.try_emplace(write.path, known == files_.end() ? FileContent() : known->second).first->second;
+        changed.try_emplace(pending.path, known == files_.end() ? FileContent() : known->second)
+            .first->second;
     apply(file, write, grains[random() % 4], &random);
   }
   return changed;

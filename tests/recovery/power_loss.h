@@ -1,8 +1,8 @@
 // What a drive may hold after the power went at some moment of a recording: everything that was flushed
 // before, and of what was written since any part, in any order, torn at sectors or pages.
 //
-// Files are whole in memory. Directory entries are taken as durable at once: a recording begins when all
-// files are there.
+// Files are whole in memory. Directory entries are taken as durable at once: what is renamed has its new name
+// whatever became of its content.
 #pragma once
 
 #include <cstdint>
@@ -35,10 +35,12 @@ class PowerLoss {
  private:
   struct Pending {
     uint64_t event = 0;  // that began it
+    std::string path;    // of its file, by its name of now
     bool done = false;
   };
   void begin(size_t index);
   void end(const RecordedEvent& event);
+  void rename(const std::string& from, const std::string& to);
   void apply(FileContent& file, const RecordedEvent& write, uint64_t grain_bytes,
              std::mt19937_64* random) const;
 

@@ -12,8 +12,10 @@
 
 #include "build_paths.h"
 #include "storage/block_io.h"
+#include "storage/checkpoint_dir.h"
 #include "storage/digest.h"
 #include "storage/store.h"
+#include "storage/tensor_source.h"
 #include "tests/recovery/power_loss.h"
 #include "tests/support/tool_run.h"
 
@@ -82,6 +84,7 @@ class PowerLossTest : public ::testing::TestWithParam<const char*> {
 
   // Lays the files out as the drive may hold them; those that were changed for an earlier try are restored.
   void lay_out(const std::map<std::string, FileContent>& changed) {
+    fs::remove_all(place_ + "/run/checkpoints");  // what is there has other names each time
     for (const auto& [path, content] : power_->flushed()) {
       const auto found = changed.find(path);
       write(path, found == changed.end() ? content : found->second);
@@ -109,6 +112,13 @@ class PowerLossTest : public ::testing::TestWithParam<const char*> {
         return "it is not step " + std::to_string(step);
       if (testing::read_file(place_ + "/run/metrics.jsonl") != metrics_.substr(0, lines_.at(step)))
         return "metrics.jsonl is not that of step " + std::to_string(step);
+      // What has its final name is whole.
+      for (const std::string& path : storage::list_checkpoints(place_ + "/run")) {
+        const auto source = storage::open_source(path, {.use = storage::SourceUse::kRead});
+        if (storage::digest(*source) + "\n" != digests_.at(source->info().step.value()))
+          return path + " is another";
+        checkpoints_++;
+      }
     } catch (const std::exception& error) {
       return error.what();
     }
@@ -136,8 +146,9 @@ class PowerLossTest : public ::testing::TestWithParam<const char*> {
   }
 
   const ToolRun tool_{HEADRACE_BINARY, kConfig, 2000};
-  std::vector<std::string> options_{"--seq",    "16",    "--batch", "2",       "--schedule",       "constant",
-                                    "--memory", "64MiB", "--io",    "threads", "--schedule-steps", "9"};
+  std::vector<std::string> options_{
+      "--seq", "16",      "--batch",          "2", "--schedule",         "constant", "--memory", "64MiB",
+      "--io",  "threads", "--schedule-steps", "9", "--checkpoint-every", "2",        "--keep",   "2"};
   std::vector<testing::RecordedEvent> events_;
   std::map<std::string, FileContent> files_;  // before them
   std::map<uint64_t, std::string> digests_;
@@ -145,6 +156,7 @@ class PowerLossTest : public ::testing::TestWithParam<const char*> {
   std::string metrics_;
   std::optional<PowerLoss> power_;
   std::map<uint64_t, int> recovered_;
+  uint64_t checkpoints_ = 0;  // that were there with their final names
   std::string place_;
 };
 
@@ -163,15 +175,17 @@ TEST_P(PowerLossTest, LeavesAnAcknowledgedStepWhole) {
               power_->events(), double(in_doubt) / double(count));
   for (const auto& [step, times] : recovered_)
     std::printf(" step %lu: %d,", static_cast<unsigned long>(step), times);
-  std::printf("\n");
+  std::printf(" with %lu checkpoints\n", static_cast<unsigned long>(checkpoints_));
+  EXPECT_GT(checkpoints_, 0u);
 }
 
 // Otherwise the other test proves nothing: what a drive may hold where one kind of sync had been forgotten.
 TEST_P(PowerLossTest, SeesASyncThatIsMissing) {
-  for (const std::string file : {"run/shards/000/data.mdb", "run/catalog/data.mdb"}) {
+  for (const std::string file :
+       {"run/shards/000/data.mdb", "run/catalog/data.mdb", "/pack-00000", "/manifest.json"}) {
     std::vector<testing::RecordedEvent> events = events_;
     for (testing::RecordedEvent& event : events)
-      if (event.kind == testing::CallKind::kSync && event.path == file) event.path = "forgotten";
+      if (event.kind == testing::CallKind::kSync && event.path.ends_with(file)) event.path = "forgotten";
     power_.emplace(std::move(events), files_);
     std::mt19937_64 random(1);
     uint64_t in_doubt = 0;
