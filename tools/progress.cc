@@ -287,9 +287,9 @@ void Progress::print_result(const std::string& text) {
 void Progress::finish(const std::string& result) {
   print_result(result);
   if (output_error_ == 0) return;
-  throw Error(ErrorKind::kFailed,
-              fmt::format("cannot write to standard output: {}", system_text(output_error_)),
-              "the committed steps are kept; start the same command again to go on");
+  throw Error(
+      ErrorKind::kFailed, fmt::format("cannot write to standard output: {}", system_text(output_error_)),
+      "what was done is kept; start the same command again, with an output that takes what is written");
 }
 
 }  // namespace headrace::tools

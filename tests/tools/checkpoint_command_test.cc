@@ -7,13 +7,19 @@
 #include <nlohmann/json.hpp>
 
 #include "build_paths.h"
+#include "storage/checkpoint_dir.h"
+#include "storage/checkpoint_format.h"
+#include "storage/checkpoint_reader.h"
+#include "tests/support/small_disk.h"
 #include "tests/support/tool_run.h"
 
 namespace headrace {
 namespace {
 
+using testing::DiskKind;
 using ::testing::HasSubstr;
 using testing::ProcessResult;
+using testing::SmallDisk;
 using testing::ToolRun;
 
 const char* const kConfig =
@@ -130,6 +136,59 @@ TEST_F(CheckpointCommands, SayWhatIsWrong) {
   std::filesystem::resize_file(pack, std::filesystem::file_size(pack) - 1);
   refused({"restore", checkpoint, "new"}, 4, "pack-00000");
   EXPECT_FALSE(std::filesystem::exists(tool_.path("new")));
+}
+
+TEST_F(CheckpointCommands, RefuseWhatTheyWouldOverwriteOrCannotKnow) {
+  expect_success(train("run", 1));
+  expect_success(tool_.run({"checkpoint", "run", "--output", "saved"}));
+  const auto refused = [&](const std::vector<std::string>& arguments, int status, const std::string& text) {
+    const ProcessResult result = tool_.run(arguments);
+    EXPECT_EQ(result.exit_status, status) << arguments[0];
+    EXPECT_THAT(result.err, HasSubstr(text));
+    EXPECT_THAT(result.err, HasSubstr("what to do: "));
+  };
+  std::filesystem::create_directory(tool_.path("full"));
+  testing::write_file(tool_.path("full/mine"), "mine");
+  refused({"restore", "saved", "full"}, 2, "is not empty");
+  refused({"checkpoint", "run", "--output", "full"}, 2, "is there already");
+  refused({"checkpoint", "run", "--output", "text"}, 2, "is there already");
+  EXPECT_EQ(testing::read_file(tool_.path("full/mine")), "mine");
+  testing::write_file(tool_.path("model.pt"), "\x80\x04\x95");
+  refused({"restore", "model.pt", "new"}, 2, "is a pickle of PyTorch's");
+
+  const std::string manifest = tool_.path("saved/manifest.json"), whole = testing::read_file(manifest);
+  testing::write_file(manifest, "{\"format\": \"headrace checkpoint 2\"}");
+  refused({"restore", "saved", "new"}, 2, "has the format 'headrace checkpoint 2'");
+  testing::write_file(manifest, whole.substr(0, whole.size() / 2));
+  refused({"restore", "saved", "new"}, 4, "manifest.json");
+  // Of a model whose tensors are others.
+  storage::CheckpointManifest other = storage::parse_manifest(whole, manifest);
+  std::string& model = other.model_json;
+  model.replace(model.find("\"n_layer\":2"), 11, "\"n_layer\":1");
+  testing::write_file(manifest, storage::encode_manifest(other));
+  refused({"restore", "saved", "new"}, 2, "is of another model: the model has no tensor 'h.1.");
+  EXPECT_FALSE(std::filesystem::exists(tool_.path("new")));
+}
+
+TEST_F(CheckpointCommands, LeaveNothingOnADiskThatIsFull) {
+  expect_success(train("run", 2));
+  expect_success(tool_.run({"checkpoint", "run", "--output", "saved"}));
+  const std::string digest = tool_.digest("run");
+  std::filesystem::create_directory(tool_.path("disk"));
+  const SmallDisk disk(tool_.path("disk"), DiskKind::kTmpfs, uint64_t{1} << 20);
+  if (!disk.why_not().empty()) GTEST_SKIP() << disk.why_not();
+  // Of another step, so that nothing can be copied.
+  expect_success(train("run", 3));
+  const ProcessResult saved = tool_.run({"checkpoint", "run", "--output", "disk/saved"});
+  EXPECT_EQ(saved.exit_status, 1);
+  EXPECT_THAT(saved.err, HasSubstr("No space left on device"));
+  EXPECT_TRUE(std::filesystem::is_empty(tool_.path("disk")));
+  const ProcessResult restored = tool_.run({"restore", "saved", "disk/run"});
+  EXPECT_EQ(restored.exit_status, 3);
+  EXPECT_THAT(restored.err, HasSubstr("disk"));
+  EXPECT_TRUE(std::filesystem::is_empty(tool_.path("disk")));
+  expect_success(tool_.run({"restore", "saved", "elsewhere"}));
+  EXPECT_EQ(tool_.digest("elsewhere"), digest);
 }
 
 }  // namespace
