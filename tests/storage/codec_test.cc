@@ -130,6 +130,23 @@ TEST(Codec, AHugeWindowCostsNothing) {
   }
 }
 
+// Formats from before 2016, whose decoders allocate, are told by the first byte.
+TEST(Codec, FramesOfOldFormatsAreRefused) {
+  std::vector<std::byte> values(200);
+  Decompressor decompressor(values.size());
+  for (const int first : {0x25, 0x26, 0x27}) {
+    std::vector<std::byte> frame{std::byte(first), std::byte{0xB5}, std::byte{0x2F}, std::byte{0xFD},
+                                 std::byte{0x20},  std::byte{0x64}, std::byte{0xFD}, std::byte{0}};
+    frame.resize(100);
+    try {
+      decompressor.decompress(Split::kRotated, 2, frame, values);
+      ADD_FAILURE() << first;
+    } catch (const CodecError& error) {
+      EXPECT_STREQ(error.what(), "it is no zstd frame") << first;
+    }
+  }
+}
+
 TEST(Codec, RandomChangesAreRefusedOrGiveTheRightSize) {
   const std::vector<std::byte> values = weights(3000);
   Compressor compressor(1, values.size());
