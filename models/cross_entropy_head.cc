@@ -74,8 +74,11 @@ CrossEntropyHead::Saved CrossEntropyHead::forward(Context& context, const train:
       const std::span<const SoftmaxState> states = states_of(context, saved.states[i]);
       const std::span<const int32_t> targets = batch.targets(span.first + i);
       const size_t seq = size_t(batch.seq()), first = batch.first_sequence(span.first + i);
-      for (size_t t = 0; t < targets.size(); t += seq)
-        loss_sums[first + t / seq] = math::cross_entropy_sum(states.subspan(t, seq), targets.subspan(t, seq));
+      for (size_t t = 0; t < targets.size(); t += seq) {
+        const size_t rows = std::min(seq, targets.size() - t);  // the last unit may be smaller
+        loss_sums[first + t / seq] =
+            math::cross_entropy_sum(states.subspan(t, rows), targets.subspan(t, rows));
+      }
     });
   return saved;
 }

@@ -62,12 +62,39 @@ std::vector<Tensor> Linear::backward(Context& context, const std::vector<Tensor>
                            rows.first == 0 ? Accumulate::kNo : Accumulate::kYes, workspace);
              math::gemm_tn(part, context.matrix(x[i]), seq, dw, accumulate, workspace);
            }});
+  add_bias_gradient(context, dy, vectors, seq);
+  return dx;
+}
+
+void Linear::backward_parameters(Context& context, const std::vector<Tensor>& x,
+                                 const std::vector<Tensor>& dy, const Vectors& vectors, int64_t seq) const {
+  context.backward(
+      {.weight = weight_,
+       .items = x.size(),
+       .reads_weight = false,
+       .work =
+           [&](const BlockRows& rows, size_t i) {
+             return Work{
+                 .reads = {x[i], dy[i]},
+                 .workspace_bytes = math::gemm_tn_workspace_bytes(x[i].rows, rows.count, weight_.columns),
+                 .flops = 2.0 * double(x[i].rows) * double(rows.count) * double(weight_.columns)};
+           },
+       .run =
+           [&](const BlockRows& rows, const WeightView&, size_t i, math::Matrix dw, Accumulate accumulate,
+               Workspace workspace) {
+             math::gemm_tn(context.matrix(dy[i]).column_range(rows.first, rows.count), context.matrix(x[i]),
+                           seq, dw, accumulate, workspace);
+           }});
+  add_bias_gradient(context, dy, vectors, seq);
+}
+
+void Linear::add_bias_gradient(Context& context, const std::vector<Tensor>& dy, const Vectors& vectors,
+                               int64_t seq) const {
   for (size_t i = 0; bias_ >= 0 && i < dy.size(); i++)
     context.compute({.reads = {dy[i]}, .writes = {vectors.gradient}}, [&](Workspace) {
       math::column_sums(context.matrix(dy[i]), seq, context.matrix(vectors.gradient).data + bias_,
                         Accumulate::kYes);
     });
-  return dx;
 }
 
 }  // namespace headrace::models

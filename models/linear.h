@@ -27,8 +27,14 @@ class Linear {
   // tokens of a sequence.
   std::vector<Tensor> backward(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& dy,
                                const Vectors& vectors, int64_t seq) const;
+  // The same without dx: of a first layer, whose input is the data.
+  void backward_parameters(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& dy,
+                           const Vectors& vectors, int64_t seq) const;
 
  private:
+  void add_bias_gradient(Context& context, const std::vector<Tensor>& dy, const Vectors& vectors,
+                         int64_t seq) const;
+
   stream::Parameter weight_;  // [out, in]
   int64_t bias_;
 };

@@ -15,6 +15,7 @@
 #include "engine/train/text_data.h"
 #include "models/gpt2.h"
 #include "models/gpt2_config.h"
+#include "models/mlp_family.h"
 #include "models/recurrent_model.h"
 #include "storage/error.h"
 #include "storage/text.h"
@@ -105,6 +106,8 @@ std::vector<ModelFamily> make_families() {
       recurrent_family("rnn", "recurrent language models (tanh) over lanes of text"),
       recurrent_family("lstm", "recurrent language models (LSTM) over lanes of text"),
       recurrent_family("gru", "recurrent language models (GRU) over lanes of text"),
+      mlp_family(),
+      softmax_regression_family(),
   };
 }
 

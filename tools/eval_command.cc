@@ -10,6 +10,7 @@
 #include "storage/text.h"
 #include "tools/command_line.h"
 #include "tools/commands.h"
+#include "tools/eval_report.h"
 #include "tools/memory_limit.h"
 #include "tools/options.h"
 #include "tools/progress.h"
@@ -29,8 +30,7 @@ CommandSpec eval_spec() {
   spec.name = "eval";
   spec.description =
       "Evaluates a run on data of the kind that it was trained on: the loss, and what shows how good the "
-      "model "
-      "is at its task: perplexity, accuracy and confusion of classes, or mean absolute error.";
+      "model is at its task: perplexity, accuracy and confusion of classes, or mean absolute error.";
   spec.positional = "RUN";
   spec.positional_help = "the directory of the run";
   for (const TrainOption& option : train_options()) {
@@ -44,15 +44,16 @@ CommandSpec eval_spec() {
 
 std::string result_text(const train::EvalSummary& s, bool json) {
   if (!json) {
-    return fmt::format("step {}: loss {:.6f}, perplexity {:.4f} over {} tokens in {} windows ({})\n", s.step,
-                       s.loss, s.perplexity, s.tokens, s.windows, format_duration(s.seconds));
+    const std::string windows =
+        s.task == train::Task::kNextToken ? fmt::format(" in {} windows", s.windows) : "";
+    return fmt::format("step {}: {} over {} {}{} ({})\n", s.step, eval_line(s), s.tokens, rows_name(s.task),
+                       windows, format_duration(s.seconds)) +
+           class_table(s);
   }
   nlohmann::ordered_json object;
   object["step"] = s.step;
-  object["loss"] = s.loss;
-  object["perplexity"] = s.perplexity;
-  object["tokens"] = s.tokens;
-  object["windows"] = s.windows;
+  add_eval_fields(s, object);
+  if (s.task == train::Task::kNextToken) object["windows"] = s.windows;
   object["seconds"] = s.seconds;
   return object.dump() + "\n";
 }

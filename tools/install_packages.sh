@@ -5,11 +5,11 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config
-  libtbb-dev liburing-dev liblmdb-dev libxxhash-dev libzstd-dev libhwy-dev
+  libtbb-dev liburing-dev liblmdb-dev libxxhash-dev libzstd-dev zlib1g-dev libhwy-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev
   libjs-chart.js
   libgtest-dev libgmock-dev e2fsprogs mount
-  bible-kjv bible-kjv-text
+  bible-kjv bible-kjv-text dataset-fashion-mnist
 )
 if [[ " $* " == *" --checks "* ]]; then
   packages+=(clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev)

@@ -14,6 +14,7 @@
 
 #include "storage/error.h"
 #include "storage/text.h"
+#include "tools/eval_report.h"
 
 namespace headrace::tools {
 namespace {
@@ -92,7 +93,7 @@ std::string render_status(const ProgressState& state, const TerminalStyle& style
     parts = {fmt::format("step {}/{}", state.last.step, state.total_steps),
              fmt::format("loss {:.4f}", state.last.loss),
              fmt::format("eta {}", remaining(state)),
-             fmt::format("{} tokens/s", format_count(std::round(rate(state)))),
+             fmt::format("{} {}/s", format_count(std::round(rate(state))), state.rows),
              bar(done, style),
              fmt::format("disk wait {:.0f}%", 100 * wait_share(state.wait_seconds, state.session_seconds))};
   }
@@ -113,8 +114,8 @@ std::string render_phase(const ProgressState& state) {
 std::string render_step(const ProgressState& state) {
   const train::StepReport& r = state.last;
   const double speed = r.seconds > 0 ? static_cast<double>(r.tokens) / r.seconds : 0;
-  return fmt::format("step {}/{}  loss {:.4f}  {} tokens/s  waiting for the disk {:.0f}%  eta {}", r.step,
-                     state.total_steps, r.loss, format_count(std::round(speed)),
+  return fmt::format("step {}/{}  loss {:.4f}  {} {}/s  waiting for the disk {:.0f}%  eta {}", r.step,
+                     state.total_steps, r.loss, format_count(std::round(speed)), state.rows,
                      100 * wait_share(r.read_wait_seconds + r.write_wait_seconds, r.seconds),
                      remaining(state));
 }
@@ -149,9 +150,9 @@ std::string render_summary(const train::TrainSummary& s) {
          fmt::format("{}, of steps whose loss or gradient was not finite", s.skipped_steps));
   }
   line("speed",
-       fmt::format("{} tokens a second, {} in all",
+       fmt::format("{} {} a second, {} in all",
                    format_count(s.seconds > 0 ? std::round(static_cast<double>(s.tokens) / s.seconds) : 0),
-                   format_duration(s.seconds)));
+                   rows_name(s.task), format_duration(s.seconds)));
   if (s.checkpoints.count > 0) {
     line("checkpoints",
          fmt::format("{}, {} in {}; {} read for them", s.checkpoints.count,
@@ -248,13 +249,10 @@ void Progress::evaluated(const train::EvalSummary& summary) {
     nlohmann::ordered_json json;
     json["evaluation"] = true;
     json["step"] = summary.step;
-    json["loss"] = summary.loss;
-    json["perplexity"] = summary.perplexity;
-    json["tokens"] = summary.tokens;
+    add_eval_fields(summary, json);
     print_result(json.dump() + "\n");
   }
-  narrate(fmt::format("evaluation after step {}: loss {:.4f}, perplexity {:.3f}", summary.step, summary.loss,
-                      summary.perplexity));
+  narrate(fmt::format("evaluation after step {}: {}", summary.step, eval_line(summary)));
 }
 
 void Progress::clear() {

@@ -31,6 +31,7 @@ struct ProgressState {
   uint64_t first_step = 0;                       // of this session
   double session_seconds = 0, wait_seconds = 0;  // sums over the session's steps
   uint64_t session_tokens = 0, session_steps = 0;
+  std::string rows = "tokens";  // what is trained on: "samples"
   train::StepReport last;
   std::string phase;         // "creating the run", while nothing is trained yet
   double fraction = 0;       // of the phase
@@ -71,7 +72,8 @@ class Progress : public train::TrainListener {
   void step_done(const train::StepReport& report) override;
   void evaluated(const train::EvalSummary& summary) override;
 
-  void clear();  // takes the status line away
+  void set_rows(const std::string& name) { state_.rows = name; }  // what is trained on
+  void clear();                                                   // takes the status line away
   // Prints a result to standard output. Throws Error (kFailed) when that, or a line before, could not be
   // written.
   void finish(const std::string& result);

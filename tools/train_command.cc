@@ -5,6 +5,7 @@
 #include "engine/train/trainer.h"
 #include "storage/store.h"
 #include "tools/commands.h"
+#include "tools/eval_report.h"
 #include "tools/memory_limit.h"
 #include "tools/options.h"
 #include "tools/progress.h"
@@ -64,6 +65,7 @@ void run_train(const std::vector<std::string>& arguments) {
   Progress progress({request.json, request.quiet, terminal_style()}, request.session.steps, stop);
   for (const std::string& note : config.notes) progress.narrate(note);
   const RunInput run = make_run_input(request.run, request.session, config, std::move(data));
+  progress.set_rows(rows_name(run.model->task()));
   const train::TrainSummary summary = train::train(run.input, progress, stop);
   if (!has_config(request.session.run_dir)) train::write_run_config(request.session.run_dir, request.run);
   progress.clear();

@@ -41,6 +41,11 @@ struct RunOptions {
   uint64_t seed = 1;
   uint64_t commit_every = 1;       // steps. Not part of the result
   uint64_t block_bytes = 4 << 20;  // aimed-at size of a block's record
+  // Of some models; empty: as their configuration or the data say.
+  std::string hidden;      // widths of hidden layers: "256,128"
+  std::string activation;  // between them
+  std::string loss;
+  uint64_t target_columns = 1;  // of a CSV: so many of its last columns
 };
 
 // What a session may choose anew, each time.

@@ -50,6 +50,7 @@ struct CheckpointTotals {
 };
 
 struct TrainSummary {
+  Task task = Task::kNextToken;
   std::string run_dir, model, io;  // `io`: the back end in words
   uint64_t parameters = 0;
   uint64_t state_bytes = 0;   // parameters and optimizer state

@@ -73,6 +73,16 @@ std::vector<RunOption> make_table() {
                    "steps from commit to commit: a kill loses at most so many. Does not change the result"),
       size_option("block-size", &R::block_bytes, 4096, 1ULL << 30,
                   "aimed-at size of a record on disk. Does not change the result"),
+      text_option("hidden", &R::hidden, "N,N,...", "widths of the hidden layers"),
+      choice_option<R, std::string>(
+          "activation", &R::activation,
+          {{"relu", "relu"}, {"tanh", "tanh"}, {"sigmoid", "sigmoid"}, {"gelu", "gelu"}},
+          "between the layers"),
+      choice_option<R, std::string>("loss", &R::loss,
+                                    {{"cross_entropy", "cross_entropy"}, {"mse", "mse"}, {"bce", "bce"}},
+                                    "of classes, of values, or of shares from 0 to 1"),
+      count_option("target-columns", &R::target_columns, 1, 1 << 20,
+                   "how many of the last columns of a CSV are targets"),
   };
 }
 
@@ -184,7 +194,7 @@ RunOptions run_options_from_json(const std::string& text) {
     if (found == json.end()) continue;  // from before there was this option: it is what it was then
     if (!found->is_string()) throw damaged(fmt::format("no text '{}'", option.name));
     const auto value = found->get<std::string>();
-    if (value.empty() && option.type == OptionType::kText) continue;
+    if (value.empty()) continue;  // not said
     const std::string problem = option.set(options, value);
     if (!problem.empty()) throw damaged(fmt::format("{}: {}", option.name, problem));
   }
