@@ -18,6 +18,7 @@ namespace {
 
 constexpr uint64_t kMostClasses = 1 << 16;
 constexpr uint64_t kPieceValues = 16 * 1024;    // that a scan reads at a time
+constexpr uint64_t kMostColumns = 1 << 20;      // of a row, which is read as a whole
 constexpr uint64_t kFingerprintPart = 1 << 16;  // values at either end
 
 bool exists(const std::string& path) {
@@ -68,6 +69,11 @@ TableData::TableData(const TableOptions& options) : DataSet(options.path), optio
     open_folder();
   else
     open_csv();
+  for (const NumberRows* rows : {features_.get(), targets_.get()})
+    if (rows->columns() > kMostColumns)
+      refuse(fmt::format("{} has {} numbers a row, and at most {} are read", rows->path(), rows->columns(),
+                         kMostColumns),
+             "give samples of fewer features");
   if (targets_->rows() != features_->rows())
     refuse(fmt::format("{} has {} rows, but {} has {}", features_->path(), features_->rows(),
                        targets_->path(), targets_->rows()),

@@ -143,6 +143,13 @@ TEST_F(Tables, RefuseCountsThatDisagreeLabelsOutOfRangeAndEmptyClasses) {
   expect_refused(options("."), "has 70 rows");
 }
 
+TEST_F(Tables, RefuseRowsThatAreTooWide) {
+  write_idx();
+  write_file(directory_ / "train-images-idx3-ubyte", idx({2, 1024, 1025}, 7));
+  write_file(directory_ / "train-labels-idx1-ubyte", idx({2}, 2));
+  expect_refused(options("."), "has 1049600 numbers a row");
+}
+
 TEST_F(Tables, ReadCsvWithAndWithoutAHeader) {
   for (const char* header : {"", "a,\"b\",y\r\n"}) {
     write_csv(std::string(header) + "1,2,0\r\n\n 3 ,-4e1,1\n\"5\",6.5,0");
