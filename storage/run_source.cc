@@ -16,6 +16,7 @@ constexpr uint64_t kBatchBytes = uint64_t{8} << 20;  // read at once
 SourcePlane plane_of(const Plane& plane) {
   ElementType type = ElementType::kOther;
   if (plane.name == "weight.high" && plane.element_bytes == 2) type = ElementType::kBF16;
+  if (plane.name == "weight.float32" && plane.element_bytes == 4) type = ElementType::kF32;  // frozen
   if (plane.name.starts_with("moment") && plane.element_bytes == 4) type = ElementType::kF32;
   return {plane.name, type, plane.element_bytes};
 }

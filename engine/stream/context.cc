@@ -28,11 +28,18 @@ Tensor Context::tensor(int64_t rows, int64_t columns) {
   return {.entry = space_.temporary(index, parity_), .rows = rows, .columns = columns};
 }
 
+Tensor Context::block_tensor(const Parameter& frozen, uint32_t index) const {
+  const storage::BlockLayout& block = layout_.block(layout_.first_block(frozen.tensor) + index);
+  HEADRACE_CHECK(block.slots == 1 && index < block_count(frozen), "not a block of a frozen tensor");
+  return {.entry = space_.weights(block.id), .rows = int64_t(block.rows), .columns = frozen.columns};
+}
+
 math::Matrix Context::matrix(const Tensor& tensor) const {
-  return {.data = reinterpret_cast<float*>(streamer_->address(tensor.entry)),
-          .rows = tensor.rows,
-          .columns = tensor.columns,
-          .stride = tensor.columns};
+  return {
+      .data = reinterpret_cast<float*>(streamer_->address(tensor.entry)) + tensor.first_row * tensor.columns,
+      .rows = tensor.rows,
+      .columns = tensor.columns,
+      .stride = tensor.columns};
 }
 
 math::WeightView Context::weight_view(BlockId block, bool exact) const {

@@ -27,6 +27,10 @@ namespace headrace::stream {
 struct Tensor {
   EntryId entry = kNoEntry;
   int64_t rows = 0, columns = 0;
+  int64_t first_row = 0;  // of the matrix that the entry holds, where this is a part of it
+
+  // Rows [first, first + count), in the same entry.
+  Tensor row_range(int64_t first, int64_t count) const { return {entry, count, columns, first_row + first}; }
 };
 
 // A tensor of the layout: a matrix of weights, or a bundle of vectors as [elements, 1].
@@ -108,6 +112,9 @@ class Context {
   void compute(const Work& work, const std::function<void(Workspace)>& run);
   void forward(const ForwardCall& call);
   void backward(const BackwardCall& call);
+  // A block of a frozen tensor, to be read. `index`: of the block among the tensor's.
+  Tensor block_tensor(const Parameter& frozen, uint32_t index) const;
+  uint32_t block_count(const Parameter& parameter) const { return layout_.block_count(parameter.tensor); }
   // A bundle's elements as float32: [1, elements].
   Tensor load_vectors(const Parameter& bundle);
   // The same of a state tensor (Model::is_state), always exact. Its "gradient" is its next value: contributed

@@ -116,7 +116,9 @@ void Streamer::wait_until_loaded(const Needed& operation, bool suspend) {
 }
 
 storage::PlaneRange Streamer::range_of(EntryId entry) const {
-  return parts_.space.kind(entry) == EntryKind::kWeights ? parts_.planes.weights() : parts_.planes.moments();
+  const storage::BlockLayout& block = parts_.store.layout().block(parts_.space.block(entry));
+  return parts_.space.kind(entry) == EntryKind::kWeights ? parts_.planes.weights(block)
+                                                         : parts_.planes.moments(block);
 }
 
 void Streamer::verify_entry(EntryId id) {

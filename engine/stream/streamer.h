@@ -24,13 +24,19 @@
 
 namespace headrace::stream {
 
-// Which planes of a block make up its two entries: [0, weight_planes) its weights, the rest its moments.
+// Which planes of a block make up its two entries: [0, weight_planes) its weights, the rest its moments. A
+// frozen block is one entry with all of its planes, whatever the optimizer's are.
 struct BlockPlanes {
   uint32_t weight_planes = 2;
   uint32_t planes = 4;
-  storage::PlaneRange weights() const { return {0, weight_planes}; }
-  storage::PlaneRange moments() const { return {weight_planes, planes}; }
-  bool has_moments() const { return planes > weight_planes; }  // otherwise a block is one entry
+  storage::PlaneRange weights(const storage::BlockLayout& block) const {
+    return {0, block.slots == 1 ? uint32_t(block.planes.size()) : weight_planes};
+  }
+  storage::PlaneRange moments(const storage::BlockLayout& block) const {
+    const auto all = uint32_t(block.planes.size());
+    return block.slots == 1 ? storage::PlaneRange{all, all} : storage::PlaneRange{weight_planes, planes};
+  }
+  bool has_moments() const { return planes > weight_planes; }  // otherwise a trained block is one entry, too
 };
 
 class Streamer : private storage::IoListener {

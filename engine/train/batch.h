@@ -7,11 +7,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "engine/math/views.h"
+#include "engine/train/graph.h"
 
 namespace headrace::train {
 
@@ -23,13 +25,17 @@ struct Batch {
   std::span<const int32_t> targets = {};  // class or next token [rows]; a negative one counts nothing; or
   std::span<const float> values = {};     // [rows, value_columns]
   uint64_t feature_columns = 0, value_columns = 0;
+  const Graph* graph = nullptr;  // of nodes; the targets are theirs, or the graphs' in it
   // Where random numbers of the step come from; step 0: an evaluation, which draws none.
   uint64_t seed = 0, step = 0;
   // Unit i goes on where unit i of the batch before ended, unless lanes start anew: then what a model carries
   // from batch to batch counts as zero.
   bool starts_lanes = false;
 
-  uint64_t rows() const { return values.empty() ? targets.size() : values.size() / value_columns; }
+  uint64_t rows() const {
+    if (graph != nullptr) return graph->nodes();
+    return values.empty() ? targets.size() : values.size() / value_columns;
+  }
   uint64_t sequences() const { return (rows() + seq - 1) / seq; }  // units
 };
 
@@ -39,7 +45,8 @@ struct BatchData {
   std::vector<float> features = {}, values = {};
   uint64_t seq = 0, feature_columns = 0, value_columns = 0;
   bool starts_lanes = false;
-  std::vector<unsigned char> bytes = {};  // scratch of the data set
+  std::vector<unsigned char> bytes = {};    // scratch of the data set
+  std::shared_ptr<const Graph> graph = {};  // the same one in every batch of a data set
 
   Batch view() const {
     return {.seq = seq,
@@ -49,12 +56,15 @@ struct BatchData {
             .values = values,
             .feature_columns = feature_columns,
             .value_columns = value_columns,
+            .graph = graph.get(),
             .starts_lanes = starts_lanes};
   }
   uint64_t rows() const { return view().rows(); }
   uint64_t memory_bytes() const {
     return sizeof(float) * (inputs.size() + targets.size() + features.size() + values.size()) + bytes.size();
   }
+  // What stays in memory beside it, where no data set says so.
+  uint64_t kept_bytes() const { return graph ? graph->memory_bytes() : 0; }
 };
 
 // How a step is carried out; any policy gives the same bits.

@@ -78,7 +78,7 @@ double measure_flops_per_second(const storage::Layout& layout, WeightPrecision w
   std::map<std::pair<uint64_t, uint64_t>, uint64_t> shapes;  // rows, columns -> blocks
   for (const storage::BlockLayout& block : layout.blocks()) {
     const uint64_t columns = layout.tensor(block.tensor).columns;
-    if (columns > 1) shapes[{block.rows, columns}]++;
+    if (columns > 1 && block.slots == 2) shapes[{block.rows, columns}]++;
   }
   double flops = 0, seconds = 0;
   for (const auto& [shape, blocks] : shapes) {

@@ -6,6 +6,10 @@
 
 namespace headrace::train {
 
+void DataSet::read_features(uint64_t, std::span<float>) const {
+  HEADRACE_CHECK(false, "a data set without features");
+}
+
 void DataSet::expect_fingerprint(const std::string& expected) const {
   if (expected == fingerprint()) return;
   throw Error(ErrorKind::kUsage,

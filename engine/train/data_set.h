@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,12 @@ class DataSet {
   // All rows, each once, in order.
   virtual uint64_t evaluation_batches() const = 0;
   virtual void fetch_evaluation(uint64_t index, BatchData& batch) const = 0;
+
+  // Rows of features, from `first_row` on, of a data set whose features are a frozen tensor of the run; they
+  // are checked as they are read. Several threads at once.
+  virtual void read_features(uint64_t first_row, std::span<float> values) const;
+  // What it keeps in memory, batches included, if that grows with the data.
+  virtual uint64_t memory_bytes() const { return 0; }
 
   // Throws Error (kUsage) when the data are not those with this fingerprint.
   void expect_fingerprint(const std::string& expected) const;

@@ -8,8 +8,13 @@
 
 namespace headrace::train {
 
-storage::BlockFiller initial_content(const Model& model, uint64_t seed) {
-  return [&model, seed](const storage::BlockLayout& block, std::span<std::byte> payload) -> uint32_t {
+storage::BlockFiller initial_content(const Model& model, uint64_t seed, const DataSet* data) {
+  return [&model, seed, data](const storage::BlockLayout& block, std::span<std::byte> payload) -> uint32_t {
+    if (block.slots == 1) {
+      if (data == nullptr) return 0;
+      data->read_features(block.first_row, {reinterpret_cast<float*>(payload.data()), block.elements});
+      return 1;
+    }
     // The creation's threads fill a block each: sharing the work inside a block as well would have more
     // threads than processors wait for each other.
     thread_local oneapi::tbb::task_arena alone(1);

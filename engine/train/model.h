@@ -19,7 +19,8 @@ namespace headrace::train {
 class Model {
  public:
   virtual ~Model() = default;
-  // The tensor table, without planes, slots and block rows: these are the trainer's.
+  // The tensor table, without planes and block rows: these are the trainer's. A tensor of one slot is frozen:
+  // a matrix of float32 that comes from the data and never changes.
   virtual std::vector<storage::TensorSpec> tensors() const = 0;
   // The layout of tensors(), which must outlive the model's further use.
   virtual void bind(const storage::Layout& layout) = 0;
@@ -50,5 +51,8 @@ class Model {
 
 // Elements of the tensors that are parameters.
 uint64_t parameter_count(const Model& model, const storage::Layout& layout);
+
+// The plane of frozen tensors. A weight's by name: checkpoints of weights alone have it.
+inline storage::Plane frozen_plane() { return {"weight.float32", sizeof(float)}; }
 
 }  // namespace headrace::train

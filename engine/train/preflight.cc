@@ -45,9 +45,11 @@ struct Recording {
 uint64_t live_bytes(const Program& program, const EntrySpace& space, const BlockEntrySizes& sizes,
                     const storage::Layout& layout, bool late_updates) {
   uint64_t blocks = 0;
-  for (const storage::BlockLayout& block : layout.blocks())
-    blocks +=
-        block.payload_bytes + (late_updates ? CachePlanner::placed_bytes(block.elements * sizeof(float)) : 0);
+  for (const storage::BlockLayout& block : layout.blocks()) {
+    const bool keeps_gradient = late_updates && block.slots == 2;
+    blocks += block.payload_bytes +
+              (keeps_gradient ? CachePlanner::placed_bytes(block.elements * sizeof(float)) : 0);
+  }
   uint64_t live = 0, most = 0;
   for (const stream::Access& access : program.accesses) {
     const EntryKind kind = space.kind(access.entry);
@@ -142,7 +144,8 @@ std::vector<ExecutionPolicy> policies(const PreflightInput& input) {
   for (;; micro_batch = (micro_batch + 1) / 2) {
     for (const bool outside : {false, true}) {
       if (outside && micro_batch == input.batch.sequences()) continue;
-      const uint64_t samples = input.batch.features.empty() ? 0 : input.batch.seq;  // of a unit
+      const bool sequences = input.batch.features.empty() && input.batch.graph == nullptr;
+      const uint64_t samples = sequences ? 0 : input.batch.seq;  // of a unit
       all.push_back({micro_batch, false, false, outside, samples});
       if (!input.training || !input.model.recomputes()) continue;
       all.push_back({micro_batch, true, false, outside, samples});
@@ -179,8 +182,8 @@ std::vector<MemoryPart> shares_of_largest(const PreflightInput& input, const Ent
 }
 
 uint64_t least_budget(const PreflightInput& input, const Recording& recording) {
-  const uint64_t bytes =
-      recording.least_arena_bytes + fixed_bytes(input.layout, recording.operations) + input.reserved_bytes;
+  const uint64_t bytes = recording.least_arena_bytes + fixed_bytes(input.layout, recording.operations) +
+                         input.reserved_bytes + input.data_bytes;
   return (bytes + kMiB - 1) / kMiB * kMiB;
 }
 
@@ -188,6 +191,7 @@ std::vector<MemoryPart> fixed_parts(const PreflightInput& input, const Recording
   const uint64_t tables = fixed_bytes(input.layout, recording.operations) - kProcessBytes;
   std::vector<MemoryPart> parts{{"the process and its libraries", kProcessBytes},
                                 {"tables of blocks and operations", tables}};
+  if (input.data_bytes > 0) parts.push_back({"data that are kept in memory", input.data_bytes});
   if (input.reserved_bytes > 0) parts.push_back({"compressing checkpoints", input.reserved_bytes});
   return parts;
 }
@@ -220,9 +224,10 @@ uint64_t BlockEntrySizes::entry_bytes(stream::EntryId id) const {
   const storage::BlockLayout& block = layout_.block(space_.block(id));
   switch (space_.kind(id)) {
     case EntryKind::kWeights:
-      return storage::Layout::range_bytes(block, planes_.weights());
+      return storage::Layout::range_bytes(block, planes_.weights(block));
     case EntryKind::kMoments:
-      return planes_.has_moments() ? storage::Layout::range_bytes(block, planes_.moments()) : 0;
+      if (block.slots == 1 || !planes_.has_moments()) return 0;
+      return storage::Layout::range_bytes(block, planes_.moments(block));
     default:
       return block.elements * sizeof(float);
   }
@@ -253,8 +258,8 @@ Preflight preflight(const PreflightInput& input) {
     Preflight candidate;
     candidate.policy = policy;
     candidate.flops = recording.programs[1].flops;
-    const uint64_t allowed =
-        input.memory_bytes - input.reserved_bytes - fixed_bytes(input.layout, recording.operations);
+    const uint64_t allowed = input.memory_bytes - input.reserved_bytes - input.data_bytes -
+                             fixed_bytes(input.layout, recording.operations);
     // More than holds everything, with room for the gaps between entries, would never be used.
     const uint64_t useful = recording.live_bytes + recording.live_bytes / 4 + 16 * kMiB;
     candidate.step = choose_cache(input, space, recording, std::min(allowed, useful), candidate.cache);

@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <utility>
@@ -50,7 +51,9 @@ Session::Session(Parts parts)
               {.planes = optimizer_->block_planes(),
                .late_updates = late_updates_,
                .mathematics = parts_.mathematics}),
-      norm_(layout_) {
+      norm_(layout_),
+      trained_blocks_(size_t(std::count_if(layout_.blocks().begin(), layout_.blocks().end(),
+                                           [](const auto& block) { return block.slots == 2; }))) {
   parts_.input.model.bind(layout_);
   parts_.io.register_memory(arena_.span());
   std::vector<storage::FileIndex> spill_indices;
@@ -235,7 +238,7 @@ void Session::stop_at(const StepReport& report) {
 void Session::commit_when_updated() {
   {
     std::lock_guard lock(commit_mutex_);
-    if (!step_ended_ || updated_blocks_ < layout_.blocks().size()) return;
+    if (!step_ended_ || updated_blocks_ < trained_blocks_) return;
     step_ended_ = false;
     updated_blocks_ = 0;
     if (!step_commits_) return;

@@ -95,6 +95,7 @@ class Session : private stream::Updates {
   std::unique_ptr<Committer> committer_;
   stream::Context recorder_, runner_;
   GradientNorm norm_;
+  const size_t trained_blocks_;  // the others are frozen: nothing updates them
   uint32_t parity_ = 0;
   const stream::Program no_operations_;
 

@@ -89,7 +89,7 @@ void create_run(const TrainInput& input, const storage::Layout& layout, TrainLis
                                     .layout = layout,
                                     .model_json = input.model_json,
                                     .cursor_json = cursor_json({.step = 0})};
-  const storage::BlockFiller fill = initial_content(input.model, input.run.seed);
+  const storage::BlockFiller fill = initial_content(input.model, input.run.seed, input.data);
   const std::unique_ptr<storage::BlockIo> io = open_session_io(input.session).io;
   storage::Store::create(config, *io, fill, thread_count(input.session), [&](uint64_t done, uint64_t total) {
     listener.working("creating the run", total == 0 ? 1 : double(done) / double(total));
@@ -247,8 +247,11 @@ PreflightInput preflight_input(const TrainInput& input, const storage::Layout& l
   input.model.bind(layout);
   const Batch batch = data.view();
   // A table's units hold several samples.
-  const uint64_t unit_samples = batch.features.empty() ? 1 : batch.seq;
+  const uint64_t unit_samples = batch.features.empty() && batch.graph == nullptr ? 1 : batch.seq;
   const uint64_t micro_batch = (input.run.micro_batch + unit_samples - 1) / unit_samples;
+  uint64_t data_bytes = data.kept_bytes();
+  if (input.data != nullptr) data_bytes = input.data->memory_bytes();
+  if (input.eval_data != nullptr) data_bytes += input.eval_data->memory_bytes();
   return {
       .model = input.model,
       .layout = layout,
@@ -261,20 +264,21 @@ PreflightInput preflight_input(const TrainInput& input, const storage::Layout& l
       .memory_bytes = input.session.memory_bytes,
       .reserved_bytes = training && input.session.checkpoint_every > 0
                             ? Checkpointer::memory_bytes(layout, input.session, thread_count(input.session))
-                            : 0};
+                            : 0,
+      .data_bytes = data_bytes};
 }
 
 storage::Layout make_layout(const Model& model, const RunOptions& run) {
   const std::vector<storage::Plane> planes = make_optimizer(run)->planes();
-  uint64_t element_bytes = 0;
-  for (const storage::Plane& plane : planes) element_bytes += plane.element_bytes;
   std::vector<storage::TensorSpec> tensors = model.tensors();
   for (storage::TensorSpec& tensor : tensors) {
-    tensor.planes = planes;
-    tensor.slots = 2;
+    const bool frozen = tensor.slots == 1;
+    tensor.planes = frozen ? std::vector{frozen_plane()} : planes;
+    uint64_t element_bytes = 0;
+    for (const storage::Plane& plane : tensor.planes) element_bytes += plane.element_bytes;
     const uint64_t panels = run.block_bytes / (element_bytes * tensor.columns * math::kPanel);
     tensor.block_rows =
-        tensor.columns == 1 ? tensor.rows : std::max<uint64_t>(panels, 1) * uint64_t(math::kPanel);
+        tensor.columns == 1 && !frozen ? tensor.rows : std::max<uint64_t>(panels, 1) * uint64_t(math::kPanel);
   }
   return storage::Layout(std::move(tensors));
 }

@@ -30,7 +30,7 @@ class StepPlanner {
     for (uint32_t i = 0; i < 3; i++)  // the first has no updates due; the others alternate from then on
       programs_.push_back(
           context.record([&](stream::Context& c) { input.model.train(c, input.batch, policy); }, 1 - i % 2));
-    const uint64_t fixed = fixed_bytes(input.layout, programs_.back().ops.size());
+    const uint64_t fixed = fixed_bytes(input.layout, programs_.back().ops.size()) + input.data_bytes;
     cache.arena_bytes = std::min(cache.arena_bytes, input.memory_bytes - std::min(fixed, input.memory_bytes));
     planner_.emplace(space_, sizes_, cache, &spill_);
   }
@@ -223,6 +223,7 @@ std::optional<uint64_t> least_hiding_tokens(
     sequences = next;
     BatchData drawn;
     input.model.draw(input.run.seed, sequences, input.run.seq, drawn);
+    if (sequences > 1 && drawn.rows() == sample.rows()) return std::nullopt;  // a step is all that there is
     const PreflightInput asked = preflight_input(input, layout, drawn, true);
     ExecutionPolicy policy = preflight.policy;
     policy.micro_batch = std::min(policy.micro_batch, drawn.view().sequences());

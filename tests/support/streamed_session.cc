@@ -73,7 +73,7 @@ StreamedSession::StreamedSession(uint64_t seed, std::vector<Fault> faults)
     std::vector<std::byte>& content = files_.content(SimpleStore::kPath);
     content.resize(store_->offset(block.id) + block.payload_bytes);
     std::byte* payload = content.data() + store_->offset(block.id);
-    const uint64_t weights = storage::Layout::range_bytes(block, planes_.weights());
+    const uint64_t weights = storage::Layout::range_bytes(block, planes_.weights(block));
     fill(payload, weights, space_.weights(block.id), 0);
     fill(payload + weights, block.payload_bytes - weights, space_.moments(block.id), 0);
     store_->expect(block.id, payload);

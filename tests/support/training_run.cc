@@ -123,6 +123,10 @@ void create(const train::Model& model, const TrainingOptions& options, const Lay
             values[at - first] = source[i];
       }
     }
+    if (block.slots == 1) {
+      std::copy(values.begin(), values.end(), reinterpret_cast<float*>(payload.data()));
+      return 1;
+    }
     math::split_planes(values.data(), int64_t(values.size()),
                        reinterpret_cast<uint16_t*>(payload.data() + block.planes[0].offset),
                        reinterpret_cast<uint16_t*>(payload.data() + block.planes[1].offset));
@@ -134,6 +138,7 @@ void create(const train::Model& model, const TrainingOptions& options, const Lay
 
 void append_block(const Layout& layout, const BlockLayout& block, const std::byte* data,
                   std::map<std::string, TrainedTensor>& tensors) {
+  if (block.slots == 1) return;
   std::vector<float> weights(block.elements);
   math::join_planes(reinterpret_cast<const uint16_t*>(data + block.planes[0].offset),
                     reinterpret_cast<const uint16_t*>(data + block.planes[1].offset), int64_t(block.elements),
