@@ -23,6 +23,9 @@ class Linear {
 
   // y[i] = x[i] w^T + b for each micro-batch i: x [tokens, in], y [tokens, out].
   std::vector<Tensor> forward(Context& context, const std::vector<Tensor>& x, const Vectors& vectors) const;
+  // The same into tensors that are there, or rows of one.
+  void forward(Context& context, const std::vector<Tensor>& x, const Vectors& vectors,
+               const std::vector<Tensor>& y) const;
   // Returns dx[i] = dy[i] w; adds dy^T x to the weight's gradient and dy's column sums to the bias's. `seq`:
   // tokens of a sequence.
   std::vector<Tensor> backward(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& dy,
@@ -30,6 +33,10 @@ class Linear {
   // The same without dx: of a first layer, whose input is the data.
   void backward_parameters(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& dy,
                            const Vectors& vectors, int64_t seq) const;
+
+  // The weight's gradient, and dx where there is one to be written (`dx` empty: x is no layer's output).
+  void backward(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& dy,
+                const std::vector<Tensor>& dx, int64_t seq) const;
 
  private:
   void add_bias_gradient(Context& context, const std::vector<Tensor>& dy, const Vectors& vectors,

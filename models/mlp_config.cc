@@ -52,22 +52,6 @@ void check_hidden(const Json& value, const std::string& name) {
   for (const Json& width : value) check_width(width, name);
 }
 
-// "256,128"
-Json hidden_of(const std::string& option) {
-  Json widths = Json::array();
-  for (size_t first = 0; first <= option.size();) {
-    const size_t end = std::min(option.find(',', first), option.size());
-    const auto width = parse_count(std::string_view(option).substr(first, end - first));
-    if (!width)
-      throw unusable(fmt::format("--hidden is '{}', not widths of layers", printable(option, 60)),
-                     "write them with commas between: --hidden 256,128");
-    widths.push_back(*width);
-    first = end + 1;
-  }
-  check_hidden(widths, "--hidden");
-  return widths;
-}
-
 // A field gets its value, or must have it already.
 void agree(Json& config, const std::string& field, const Json& value, const std::string& who,
            const std::string& advice) {
@@ -111,6 +95,21 @@ void settle_data(Json& config, const train::DataShape& shape) {
 }
 
 }  // namespace
+
+Json hidden_of(const std::string& option) {
+  Json widths = Json::array();
+  for (size_t first = 0; first <= option.size();) {
+    const size_t end = std::min(option.find(',', first), option.size());
+    const auto width = parse_count(std::string_view(option).substr(first, end - first));
+    if (!width)
+      throw unusable(fmt::format("--hidden is '{}', not widths of layers", printable(option, 60)),
+                     "write them with commas between: --hidden 256,128");
+    widths.push_back(*width);
+    first = end + 1;
+  }
+  check_hidden(widths, "--hidden");
+  return widths;
+}
 
 Json complete_mlp(const Json& json, const std::string& origin, std::vector<std::string>&) {
   static const std::array<std::string, 6> known{"model_type", "features",   "hidden",

@@ -33,6 +33,9 @@ Json settle_mlp(const Json& config, const train::RunOptions& run, const train::D
 // Of a settled configuration.
 MlpConfig mlp_config(const Json& config);
 
+// The widths that --hidden names: "256,128".
+Json hidden_of(const std::string& option);
+
 // Targets that the loss takes, as far as configuration and options say.
 train::TargetKind mlp_targets(const Json& config, const train::RunOptions& run);
 

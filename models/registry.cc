@@ -13,6 +13,7 @@
 
 #include "engine/train/lane_data.h"
 #include "engine/train/text_data.h"
+#include "models/gcn_family.h"
 #include "models/gpt2.h"
 #include "models/gpt2_config.h"
 #include "models/mlp_family.h"
@@ -108,6 +109,7 @@ std::vector<ModelFamily> make_families() {
       recurrent_family("gru", "recurrent language models (GRU) over lanes of text"),
       mlp_family(),
       softmax_regression_family(),
+      gcn_family(),
   };
 }
 
