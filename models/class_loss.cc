@@ -10,6 +10,12 @@ using math::SoftmaxState;
 using stream::Tensor;
 using stream::Workspace;
 
+namespace {
+
+constexpr int64_t kMostConfusedClasses = 256;  // a confusion matrix of more is not kept
+
+}  // namespace
+
 Tensor ClassLoss::run(stream::Context& context, const Tensor& logits, std::span<const int32_t> targets,
                       bool training) {
   const auto counted =
@@ -34,13 +40,15 @@ Tensor ClassLoss::run(stream::Context& context, const Tensor& logits, std::span<
 
 void ClassLoss::count(math::ConstMatrix logits, std::span<const int32_t> targets) {
   metrics_ = {};
-  metrics_.confusion.assign(size_t(logits.columns * logits.columns), 0);
+  const bool confusion = logits.columns <= kMostConfusedClasses;
+  if (confusion) metrics_.confusion.assign(size_t(logits.columns * logits.columns), 0);
   for (int64_t r = 0; r < logits.rows; r++) {
     if (targets[size_t(r)] < 0) continue;
     const float* row = logits.row(r);
     const auto predicted = std::max_element(row, row + logits.columns) - row;
-    metrics_.confusion[size_t(targets[size_t(r)] * logits.columns + predicted)]++;
     metrics_.rows++;
+    metrics_.right += predicted == targets[size_t(r)];
+    if (confusion) metrics_.confusion[size_t(targets[size_t(r)] * logits.columns + predicted)]++;
   }
 }
 

@@ -19,7 +19,7 @@ struct Metrics {
   uint64_t rows = 0;                     // that counted; 0: all
   std::vector<uint64_t> confusion = {};  // of kClassification: [true class, predicted class]
   double absolute_error = 0;             // of kRegression, over all values
-  uint64_t right = 0, values = 0;        // of kBinary: outputs on the right side; values, also of kRegression
+  uint64_t right = 0, values = 0;  // rows, of kBinary outputs, that are right; values, also of kRegression
 
   void add(const Metrics& other) {
     rows += other.rows;

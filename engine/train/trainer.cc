@@ -108,7 +108,7 @@ class Evaluation {
     const uint64_t counted = metrics.rows > 0 ? metrics.rows : report.tokens;
     loss_sum_ += report.loss * double(counted);
     counted_ += counted;
-    summary_.tokens += report.tokens;
+    summary_.tokens += counted;
     summary_.windows += data.view().sequences();
     summary_.seconds += report.seconds;
     summary_.metrics.add(metrics);

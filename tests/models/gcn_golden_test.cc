@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,17 @@ TEST_P(GcnGolden, GivesTheLogits) {
   std::printf("logits: relative error %.3g\n", error);
   EXPECT_LE(error, kTolerance);
   EXPECT_NEAR(result.steps[0].loss, golden_.doubles("losses")[0], kTolerance * result.steps[0].loss);
+  uint64_t rows = 0, right = 0;
+  for (size_t r = 0; r < batch_.targets.size(); r++) {
+    if (batch_.targets[r] < 0) continue;
+    const auto row = expected.begin() + ptrdiff_t(r * config_.classes);
+    rows++;
+    right += std::max_element(row, row + ptrdiff_t(config_.classes)) - row == batch_.targets[r];
+  }
+  const train::Metrics metrics = model->metrics();
+  EXPECT_EQ(metrics.rows, rows);
+  EXPECT_EQ(metrics.right, right);
+  EXPECT_EQ(std::accumulate(metrics.confusion.begin(), metrics.confusion.end(), uint64_t{0}), rows);
 }
 
 // After one step from zero moments without clipping the first moment is (1 - beta1) times the gradient.

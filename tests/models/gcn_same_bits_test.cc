@@ -7,6 +7,7 @@
 
 #include "engine/train/trainer.h"
 #include "models/gcn.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/support/training_run.h"
 
 namespace headrace::models {
@@ -94,6 +95,15 @@ TEST_P(GcnSameBits, WithoutWritingFeatures) {
   const TrainingResult result = run_training(*model_, options, batches_);
   EXPECT_EQ(result.moved.written_bytes, kSteps * trained);
   EXPECT_GE(result.moved.read_bytes, features);
+}
+
+TEST_P(GcnSameBits, AfterAStopBetweenSteps) {
+  const testing::TemporaryDirectory directory;
+  TrainingOptions options = base_options();
+  options.run_dir = directory / "run";
+  const testing::TrainingResult part = run_training(*model_, options, {batches_.data(), 1});
+  EXPECT_NE(part.digest, expected_.digest);
+  EXPECT_EQ(run_training(*model_, options, batches_).digest, expected_.digest);
 }
 
 INSTANTIATE_TEST_SUITE_P(Tasks, GcnSameBits, ::testing::Values(0, 40), [](const auto& tested) {

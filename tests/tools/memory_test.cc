@@ -9,6 +9,7 @@
 
 #include "build_paths.h"
 #include "storage/text.h"
+#include "tests/support/npy_writer.h"
 #include "tests/support/tool_run.h"
 
 namespace headrace {
@@ -77,16 +78,20 @@ uint64_t peak_rss_of(const ProcessResult& result) {
 }
 
 // Trains in a cgroup of the budget and 64 MiB.
-void expect_kept(const ToolRun& tool, uint64_t budget_bytes, std::vector<std::string> options) {
+void expect_arguments_kept(const ToolRun& tool, uint64_t budget_bytes, std::vector<std::string> arguments) {
   const MemoryCgroup cgroup(budget_bytes + 64 * kMiB);
   if (!cgroup.usable()) GTEST_SKIP() << "no memory cgroup can be made here (needs root)";
-  options.insert(options.end(), {"--json", "--memory", std::to_string(budget_bytes)});
-  const ProcessResult result = cgroup.run(tool, tool.train_arguments("run", 3, options));
+  arguments.insert(arguments.end(), {"--json", "--memory", std::to_string(budget_bytes)});
+  const ProcessResult result = cgroup.run(tool, arguments);
   ASSERT_EQ(result.exit_status, 0) << "signal " << result.signal << "\n" << result.err;
   EXPECT_LE(peak_rss_of(result), budget_bytes);
   EXPECT_GT(cgroup.peak_bytes(), 0U) << "the run was not in the cgroup";
   std::printf("budget %s, peak resident %s, peak of the cgroup %s\n", format_size(budget_bytes).c_str(),
               format_size(peak_rss_of(result)).c_str(), format_size(cgroup.peak_bytes()).c_str());
+}
+
+void expect_kept(const ToolRun& tool, uint64_t budget_bytes, const std::vector<std::string>& options) {
+  expect_arguments_kept(tool, budget_bytes, tool.train_arguments("run", 3, options));
 }
 
 TEST(MemoryBudget, IsKeptByAModelTenTimesItsSize) {
@@ -95,6 +100,33 @@ TEST(MemoryBudget, IsKeptByAModelTenTimesItsSize) {
                      40000);
   const uint64_t state_bytes = uint64_t{124439808} * 12;
   expect_kept(tool, state_bytes / 10, {"--seq", "64", "--batch", "1"});
+}
+
+TEST(MemoryBudget, IsKeptByAGraphWhoseFeaturesAreTenTimesItsSize) {
+  if (kSanitized) GTEST_SKIP() << "sanitizers take memory of their own";
+  constexpr uint64_t kNodes = 40000, kColumns = 2700;
+  const ToolRun tool(HEADRACE_BINARY, R"({"model_type": "gcn", "hidden": [16]})", 10);
+  std::filesystem::create_directory(tool.path("graph"));
+  const auto write = [&](const std::string& name, const std::string& content) {
+    testing::write_file(tool.path("graph/") + name, content);
+  };
+  std::vector<int32_t> labels, edges;
+  for (uint64_t i = 0; i < kNodes; i++) {
+    labels.push_back(int32_t(i % 3));
+    for (const uint64_t step : {1, 77, 4001}) {
+      edges.push_back(int32_t(i));
+      edges.push_back(int32_t((i * 3 + step) % kNodes));
+    }
+  }
+  write("labels.npy", testing::npy_array({kNodes}, labels));
+  write("edges.npy", testing::npy_array({edges.size() / 2, 2}, edges));
+  const std::string one_row = testing::npy_array<float>({1, kColumns}, std::vector<float>(kColumns, 0.5F));
+  const std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (40000, 2700)}";
+  write("features.npy", testing::npy_file(header, one_row.substr(one_row.size() - kColumns * sizeof(float))));
+  std::filesystem::resize_file(tool.path("graph/features.npy"),
+                               10 + header.size() + kNodes * kColumns * sizeof(float));  // zeros
+  expect_arguments_kept(tool, kNodes * kColumns * sizeof(float) / 10,
+                        {"train", "run", "--model", "config.json", "--data", "graph", "--steps", "2"});
 }
 
 TEST(MemoryBudget, IsKeptAtItsLeast) {

@@ -52,11 +52,13 @@ TEST_P(Tutorials, WorkAsWritten) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Page, Tutorials, ::testing::Values("tutorial-tables.md"), [](const auto& each) {
-  std::string name;
-  for (const char c : each.param) name += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Page, Tutorials, ::testing::Values("tutorial-tables.md", "tutorial-graphs.md"),
+                         [](const auto& each) {
+                           std::string name;
+                           for (const char c : each.param)
+                             name += std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace headrace
