@@ -7,10 +7,10 @@
 #include <fmt/format.h>
 
 #include "engine/math/activations.h"
-#include "engine/math/dropout.h"
 #include "engine/math/gemm.h"
 #include "engine/math/random.h"
 #include "models/class_loss.h"
+#include "models/dropout.h"
 #include "models/global_pooling.h"
 #include "models/graph_convolution.h"
 #include "models/top_k_pooling.h"
@@ -23,7 +23,7 @@ using stream::Workspace;
 namespace {
 
 constexpr storage::TensorId kFeatures = 0, kVectors = 1, kFirstWeight = 2;
-constexpr uint64_t kTargetStream = 2, kDropoutStreams = uint64_t{1} << 63;
+constexpr uint64_t kTargetStream = 2;
 
 storage::TensorSpec matrix_spec(const std::string& name, uint64_t rows, uint64_t columns,
                                 uint32_t slots = 2) {
@@ -77,6 +77,7 @@ class Gcn : public train::Model {
     HEADRACE_CHECK(config.settled());
     for (uint32_t l = 0; l < widths_.size(); l++) {
       convolutions_.emplace_back(parameter(kFirstWeight + l), vector_at(fmt::format("conv.{}.bias", l)));
+      dropouts_.emplace_back(config.dropout, l);
       if (config.pool_ratio < 1)
         top_k_.emplace_back(vector_at(fmt::format("pool.{}.weight", l)), config.pool_ratio);
     }
@@ -204,13 +205,8 @@ class Gcn : public train::Model {
     context.compute({.reads = {y}, .writes = {y}}, [&, this](Workspace) {
       const math::Matrix values = context.matrix(y);
       math::relu(values, values);
-      if (training) drop(batch, layer, values);
+      if (training) dropouts_[layer].apply(batch, 0, values);
     });
-  }
-  void drop(const train::Batch& batch, size_t layer, math::Matrix values) const {
-    if (config_.dropout > 0)
-      math::dropout(values, float(config_.dropout), batch.seed, kDropoutStreams + (batch.step << 12) + layer,
-                    0, values);
   }
 
   void backward(Context& context, const train::Batch& batch, const train::ExecutionPolicy& policy,
@@ -227,7 +223,7 @@ class Gcn : public train::Model {
       // What was dropped is zero behind ReLU too, and what ReLU took is zero where nothing was dropped.
       if (is_hidden(l))
         context.compute({.reads = {layer.y}, .writes = {dy}}, [&, this, l](Workspace) {
-          drop(batch, l, context.matrix(dy));
+          dropouts_[l].apply(batch, 0, context.matrix(dy));
           math::relu_backward(context.matrix(layer.y), context.matrix(dy), context.matrix(dy));
         });
       const Tensor dx = l > 0 ? context.tensor(layer.graph.nodes, int64_t(widths_[l - 1])) : Tensor{};
@@ -247,6 +243,7 @@ class Gcn : public train::Model {
   std::vector<storage::TensorSpec> specs_;
   std::vector<uint64_t> widths_;
   std::vector<GraphConvolution> convolutions_;
+  std::vector<Dropout> dropouts_;   // behind each hidden one
   std::vector<TopKPooling> top_k_;  // one behind each convolution, or none
   GlobalPooling pooling_;
   std::vector<Linear> head_;  // one, if graphs are classified

@@ -39,7 +39,8 @@ class Reader {
     check_names();
     GcnConfig config;
     read_hidden(config);
-    read_number("dropout", 0, 0.999, config.dropout);
+    read_number("dropout", 0, train::kMostDropout, config.dropout);
+    config.has_dropout = find("dropout") != nullptr;
     read_number("pool_ratio", 1e-6, 1, config.pool_ratio);
     for (const CountField& field : kCounts) {
       const Json* value = find(field.name);
@@ -149,6 +150,11 @@ GcnConfig settle_gcn(GcnConfig config, const train::RunOptions& run, const train
     config.hidden = {64};
   }
   config.has_hidden = true;
+  if (run.dropout) {
+    if (config.has_dropout && config.dropout != *run.dropout)
+      refuse("the model's dropout and --dropout say different rates", "say it once");
+    config.dropout = *run.dropout;
+  }
   if (data == nullptr) {
     if (config.settled()) return config;
     config.nodes = 2708;

@@ -18,6 +18,7 @@ struct GcnConfig {
   std::vector<uint64_t> hidden = {};  // columns behind each convolution but, classifying nodes, the last
   bool has_hidden = false;            // otherwise the option or the default says them
   double dropout = 0.5;               // behind each of them, while training
+  bool has_dropout = false;           // otherwise the option or the default says it
   // Of graphs that are classified: how their nodes become a row, and which part of the nodes stays behind
   // each convolution (1: all).
   std::string pooling = "mean";

@@ -38,7 +38,7 @@ ModelFamily gcn_family() {
   return {.type = "gcn",
           .names = {"gcn"},
           .help = "graph convolutional networks: classes of nodes, or of whole graphs",
-          .options = {"hidden"},
+          .options = {"hidden", "dropout"},
           .defaults = {{"lr", "0.01"},
                        {"weight-decay", "0.01"},
                        {"schedule", "constant"},

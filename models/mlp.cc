@@ -12,6 +12,7 @@
 #include "engine/math/random.h"
 #include "models/cross_entropy_head.h"
 #include "models/dense_loss.h"
+#include "models/dropout.h"
 
 namespace headrace::models {
 namespace {
@@ -47,7 +48,10 @@ std::vector<storage::TensorSpec> mlp_tensors(const MlpConfig& config) {
 class Mlp : public train::Model {
  public:
   explicit Mlp(const MlpConfig& config) : config_(config), specs_(mlp_tensors(config)) {
-    for (size_t l = 0; l < config.hidden.size(); l++) layers_.emplace_back(parameter(weight_of(l)), 0);
+    for (size_t l = 0; l < config.hidden.size(); l++) {
+      layers_.emplace_back(parameter(weight_of(l)), 0);
+      dropouts_.emplace_back(config.dropout, l);
+    }
     const stream::Parameter last = parameter(weight_of(layers_.size()));
     if (config.loss == Loss::kCrossEntropy) {
       head_.emplace(
@@ -152,33 +156,34 @@ class Mlp : public train::Model {
     return x;
   }
 
-  // The input of a layer: features, or what follows from the layer before, which is computed again.
-  std::vector<Tensor> input(Context& context, const train::MicroBatches& parts,
-                            const std::vector<train::Span>& spans, size_t layer, size_t s) const {
-    return layer == 0 ? features(context, parts, spans[s])
-                      : activate(context, config_.activation, sums_[layer - 1][s]);
+  // The input of a layer: features, or what follows from the sums of the layer before. Cheap, so that the
+  // backward pass computes it again.
+  std::vector<Tensor> input(Context& context, const train::MicroBatches& parts, train::Span span,
+                            size_t layer, size_t s, bool training) const {
+    if (layer == 0) return features(context, parts, span);
+    std::vector<Tensor> x = activate(context, config_.activation, sums_[layer - 1][s]);
+    if (training) dropouts_[layer - 1].apply(context, parts, span, x);
+    return x;
   }
 
-  void forward(Context& context, const train::MicroBatches& parts, bool keep) {
+  void forward(Context& context, const train::MicroBatches& parts, bool training) {
     const std::vector<train::Span> spans = parts.spans();
-    std::vector<std::vector<Tensor>> x;
-    for (size_t s = 0; s < spans.size(); s++) x.push_back(input(context, parts, spans, 0, s));
     for (size_t l = 0; l < layers_.size(); l++) {
       sums_.emplace_back();
       for (size_t s = 0; s < spans.size(); s++) {
-        std::vector<Tensor> sum = layers_[l].forward(context, x[s], load(context, l, false));
-        x[s] = activate(context, config_.activation, sum);
-        if (keep) sums_.back().push_back(std::move(sum));
+        const std::vector<Tensor> x = input(context, parts, spans[s], l, s, training);
+        sums_.back().push_back(layers_[l].forward(context, x, load(context, l, false)));
       }
     }
     loss_sums_.assign(parts.sequences(), 0);
     for (size_t s = 0; s < spans.size(); s++) {
+      const std::vector<Tensor> x = input(context, parts, spans[s], layers_.size(), s, training);
       if (head_) {
-        saved_.push_back(head_->forward(context, parts, spans[s], x[s], loss_sums_));
+        saved_.push_back(head_->forward(context, parts, spans[s], x, loss_sums_));
       } else {
-        outputs_.push_back(last_->forward(context, x[s], load(context, layers_.size(), false)));
+        outputs_.push_back(last_->forward(context, x, load(context, layers_.size(), false)));
         loss_of_values_->forward(context, parts, spans[s], outputs_.back(), loss_sums_,
-                                 keep ? nullptr : &metrics_);
+                                 training ? nullptr : &metrics_);
       }
     }
     loss_ = std::accumulate(loss_sums_.begin(), loss_sums_.end(), 0.0) / double(parts.total_tokens());
@@ -188,7 +193,7 @@ class Mlp : public train::Model {
     const std::vector<train::Span> spans = parts.spans();
     std::vector<std::vector<Tensor>> dx;
     for (size_t s = 0; s < spans.size(); s++) {
-      const std::vector<Tensor> x = input(context, parts, spans, layers_.size(), s);
+      const std::vector<Tensor> x = input(context, parts, spans[s], layers_.size(), s, true);
       if (head_) {
         dx.push_back(head_->backward(context, parts, spans[s], x, saved_[s], false));
       } else {
@@ -200,8 +205,9 @@ class Mlp : public train::Model {
     }
     for (size_t l = layers_.size(); l-- > 0;)
       for (size_t s = 0; s < spans.size(); s++) {
+        dropouts_[l].apply(context, parts, spans[s], dx[s]);
         activate_backward(context, config_.activation, sums_[l][s], dx[s]);
-        const std::vector<Tensor> x = input(context, parts, spans, l, s);
+        const std::vector<Tensor> x = input(context, parts, spans[s], l, s, true);
         const Vectors vectors = load(context, l, true);
         if (l > 0)
           dx[s] = layers_[l].backward(context, x, dx[s], vectors, parts.seq());
@@ -241,7 +247,8 @@ class Mlp : public train::Model {
 
   MlpConfig config_;
   std::vector<storage::TensorSpec> specs_;
-  std::vector<Linear> layers_;  // those before an activation
+  std::vector<Linear> layers_;     // those before an activation
+  std::vector<Dropout> dropouts_;  // behind each of these
   // The last layer: with the softmax, or with a loss of values.
   std::optional<CrossEntropyHead> head_;
   std::optional<Linear> last_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -13,7 +14,7 @@
 namespace headrace::models {
 namespace {
 
-constexpr uint64_t kWidest = uint64_t{1} << 24, kMostLayers = 1024;
+constexpr uint64_t kWidest = uint64_t{1} << 24, kMostLayers = 1024, kMostParameters = uint64_t{1} << 40;
 constexpr const char* kRegression = "softmax-regression";
 
 const std::array<std::string, 3> kLosses{"cross_entropy", "mse", "bce"};
@@ -52,6 +53,14 @@ void check_hidden(const Json& value, const std::string& name) {
   for (const Json& width : value) check_width(width, name);
 }
 
+void check_dropout(const Json& value, const std::string& name) {
+  const double rate = value.is_number() ? value.get<double>() : -1;
+  if (!(rate >= 0 && rate <= train::kMostDropout))
+    throw unusable(
+        fmt::format("{} is {}, not a number from 0 to {}", name, shown(value), train::kMostDropout),
+        "correct the rate; 0 drops nothing");
+}
+
 // A field gets its value, or must have it already.
 void agree(Json& config, const std::string& field, const Json& value, const std::string& who,
            const std::string& advice) {
@@ -70,6 +79,7 @@ void settle_options(Json& config, const train::RunOptions& run) {
   };
   if (!run.hidden.empty()) option("hidden", "hidden", hidden_of(run.hidden));
   if (!run.activation.empty()) option("activation", "activation", run.activation);
+  if (run.dropout) option("dropout", "dropout", *run.dropout);
   if (!run.loss.empty()) option("loss", "loss", run.loss);
 }
 
@@ -112,8 +122,8 @@ Json hidden_of(const std::string& option) {
 }
 
 Json complete_mlp(const Json& json, const std::string& origin, std::vector<std::string>&) {
-  static const std::array<std::string, 6> known{"model_type", "features",   "hidden",
-                                                "outputs",    "activation", "loss"};
+  static const std::array<std::string, 7> known{"model_type", "features", "hidden", "outputs",
+                                                "activation", "dropout",  "loss"};
   Json config;
   for (const auto& [name, value] : json.items()) {
     if (name.starts_with('_')) continue;
@@ -130,10 +140,14 @@ Json complete_mlp(const Json& json, const std::string& origin, std::vector<std::
   check("hidden", check_hidden);
   check("activation",
         [](const Json& value, const std::string& name) { check_name(value, name, activation_names()); });
+  check("dropout", check_dropout);
   check("loss", [](const Json& value, const std::string& name) { check_name(value, name, kLosses); });
   if (config["model_type"] == kRegression) {
     agree(config, "hidden", Json::array(), "softmax regression has", R"(take "model_type": "mlp")");
     agree(config, "loss", "cross_entropy", "softmax regression has", R"(take "model_type": "mlp")");
+    if (config.contains("dropout"))
+      throw unusable(fmt::format("{}: softmax regression has no layers to drop from", origin),
+                     R"(leave out "dropout", or take "model_type": "mlp")");
   }
   return config;
 }
@@ -147,6 +161,21 @@ Json settle_mlp(const Json& given, const train::RunOptions& run, const train::Da
   return config;
 }
 
+namespace {
+
+// Tables of blocks grow with them, before any budget is looked at.
+void check_parameters(const MlpConfig& config) {
+  uint64_t parameters = 0, in = config.features;  // at most 1025 times 2^48
+  for (const uint64_t out : config.hidden) parameters += std::exchange(in, out) * out;
+  parameters += in * config.outputs;
+  if (parameters > kMostParameters)
+    throw unusable(
+        fmt::format("the model has {} parameters, and at most {} are possible", parameters, kMostParameters),
+        "take fewer or narrower layers");
+}
+
+}  // namespace
+
 MlpConfig mlp_config(const Json& config) {
   for (const char* field : {"features", "outputs"})
     if (!config.contains(field))
@@ -157,8 +186,10 @@ MlpConfig mlp_config(const Json& config) {
   result.outputs = config["outputs"].get<uint64_t>();
   for (const Json& width : config["hidden"]) result.hidden.push_back(width.get<uint64_t>());
   result.activation = activation_by_name(config["activation"].get<std::string>());
+  result.dropout = config.value("dropout", 0.0);
   const auto loss = config.value("loss", kLosses[0]);
   result.loss = Loss(std::find(kLosses.begin(), kLosses.end(), loss) - kLosses.begin());
+  check_parameters(result);
   return result;
 }
 

@@ -2,7 +2,7 @@
 // regression is one without hidden layers.
 //
 // A configuration is JSON: {"model_type": "mlp", "features": 784, "hidden": [256, 128], "outputs": 10,
-// "activation": "relu", "dropout": 0.1, "norm": "none", "loss": "cross_entropy"}. Every field may be left
+// "activation": "relu", "dropout": 0.1, "loss": "cross_entropy"}. Every field may be left
 // out: options of the run, the data and then the defaults fill it in; what two of these say must agree. Input
 // is hostile until checked. Failure: Error (kUsage).
 #pragma once
@@ -24,6 +24,7 @@ struct MlpConfig {
   uint64_t features = 0, outputs = 0;
   std::vector<uint64_t> hidden;
   Activation activation = Activation::kRelu;
+  double dropout = 0;  // behind each activation, while training
   Loss loss = Loss::kCrossEntropy;
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -77,6 +78,24 @@ OptionEntry<Options> number_option(std::string name, double Options::*member, Nu
           {},
           [=](Options& o, const std::string& text) { return set_number(text, range, o.*member); },
           [=](const Options& o) { return number_text(o.*member); }};
+}
+
+// Of a number that may be left unsaid: then its text is empty.
+template <typename Options>
+OptionEntry<Options> number_option(std::string name, std::optional<double> Options::*member,
+                                   NumberRange range, std::string help) {
+  return {std::move(name),
+          OptionType::kNumber,
+          "X",
+          std::move(help),
+          {},
+          [=](Options& o, const std::string& text) {
+            double value = 0;
+            std::string problem = set_number(text, range, value);
+            if (problem.empty()) o.*member = value;
+            return problem;
+          },
+          [=](const Options& o) { return o.*member ? number_text(*(o.*member)) : std::string(); }};
 }
 
 template <typename Options>

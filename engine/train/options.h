@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@ enum class OnNan {
   kStop,  // the training ends; the step never happened
   kSkip,  // its update does not happen; the step counts and the data go on
 };
+
+// The largest rate of dropout.
+inline constexpr double kMostDropout = 0.999;
 
 // What belongs to a run: fixed when it is created, kept in RUN, the same ever after.
 struct RunOptions {
@@ -44,6 +48,7 @@ struct RunOptions {
   // Of some models; empty: as their configuration or the data say.
   std::string hidden;      // widths of hidden layers: "256,128"
   std::string activation;  // between them
+  std::optional<double> dropout;
   std::string loss;
   uint64_t target_columns = 1;  // of a CSV: so many of its last columns
 };

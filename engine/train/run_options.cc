@@ -78,6 +78,8 @@ std::vector<RunOption> make_table() {
           "activation", &R::activation,
           {{"relu", "relu"}, {"tanh", "tanh"}, {"sigmoid", "sigmoid"}, {"gelu", "gelu"}},
           "between the layers"),
+      number_option("dropout", &R::dropout, {0, kMostDropout},
+                    "share of a hidden layer's outputs that is dropped while training"),
       choice_option<R, std::string>("loss", &R::loss,
                                     {{"cross_entropy", "cross_entropy"}, {"mse", "mse"}, {"bce", "bce"}},
                                     "of classes, of values, or of shares from 0 to 1"),

@@ -3,9 +3,10 @@
     python3 -m venv venv && venv/bin/pip install torch==2.13.0 numpy
     venv/bin/python tests/golden/make_tables_golden.py tests/golden
 
-Perceptrons of odd sizes in plain PyTorch, float32, one for each activation and loss (torch.nn.functional,
-torch.optim.AdamW): weights, data, outputs of the first batch, every gradient of the first step, and the losses and
-final weights of ten steps.
+Perceptrons of odd sizes in plain PyTorch, float32, one for each activation and loss, and for what else may stand
+between layers (torch.nn.functional, torch.optim.AdamW): weights, data, every gradient of the first step, the losses
+and final weights of ten steps, and the loss of an evaluation after them. What dropout drops is drawn as
+engine/math/random.h has it.
 """
 import json
 import struct
@@ -23,7 +24,9 @@ CASES = {"softmax": dict(hidden=[], activation="relu", loss="cross_entropy", out
          "relu": dict(hidden=[300, 23], activation="relu", loss="cross_entropy", outputs=7),
          "tanh": dict(hidden=[31, 17], activation="tanh", loss="mse", outputs=3),
          "sigmoid": dict(hidden=[29], activation="sigmoid", loss="bce", outputs=5),
-         "gelu": dict(hidden=[33], activation="gelu", loss="cross_entropy", outputs=300)}
+         "gelu": dict(hidden=[33], activation="gelu", loss="cross_entropy", outputs=300),
+         "dropout": dict(hidden=[37, 25], activation="gelu", loss="mse", outputs=3, dropout=0.3)}
+SEED = 1  # of a run
 
 
 def loss_of(case, y, target):
@@ -34,12 +37,38 @@ def loss_of(case, y, target):
     return F.binary_cross_entropy_with_logits(y, target)
 
 
-def outputs_of(case, p, x):
+def philox(counter, key):
+    """Philox4x32-10 of counters [n, 4]."""
+    c = [counter[:, i].astype(np.uint64) for i in range(4)]
+    k, low = [np.uint64(word) for word in key], np.uint64(0xFFFFFFFF)
+    for _ in range(10):
+        a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [(b >> np.uint64(32)) ^ c[1] ^ k[0], b & low, (a >> np.uint64(32)) ^ c[3] ^ k[1], a & low]
+        k = [(k[0] + np.uint64(0x9E3779B9)) & low, (k[1] + np.uint64(0xBB67AE85)) & low]
+    return np.stack(c, 1)
+
+
+def kept(rate, step, layer, shape):
+    """1 / (1 - rate) where dropout keeps an element in a step (from 1), else 0."""
+    stream, n = 2**63 + (step << 12) + layer, int(np.prod(shape))
+    blocks = np.arange((n + 3) // 4, dtype=np.uint64)
+    counter = np.stack([blocks, 0 * blocks, 0 * blocks + np.uint64(stream & 0xFFFFFFFF),
+                        0 * blocks + np.uint64(stream >> 32)], 1)
+    words = philox(counter, (SEED, 0)).reshape(-1)[:n]
+    dropped = words < np.uint64(np.float32(rate).astype(np.float64) * 2**32)
+    return torch.from_numpy(np.where(dropped, 0, np.float32(1) / (np.float32(1) - np.float32(rate)))
+                            .astype(np.float32).reshape(shape))
+
+
+def outputs_of(case, p, x, step):
+    """Of a step that trains, or of an evaluation: step 0."""
     layers = len(case["hidden"]) + 1
     for l in range(layers):
         x = F.linear(x, p[f"layers.{l}.weight"], p[f"layers.{l}.bias"])
         if l + 1 < layers:
             x = ACTIVATIONS[case["activation"]](x)
+            if step > 0 and case.get("dropout"):
+                x = x * kept(case["dropout"], step, l, x.shape)
     return x
 
 
@@ -62,7 +91,7 @@ def make_case(case, generator, out, prefix):
             target = (target > 0).float()
         out[prefix + "targets"] = target
     out[prefix + "features"] = x
-    loss_of(case, outputs_of(case, p, x[0]), target[0]).backward()
+    loss_of(case, outputs_of(case, p, x[0], 1), target[0]).backward()
     out |= {f"{prefix}gradient.{name}": value.grad.clone() for name, value in p.items()}
     decay = [v for v in p.values() if v.dim() >= 2]
     rest = [v for v in p.values() if v.dim() < 2]
@@ -70,12 +99,13 @@ def make_case(case, generator, out, prefix):
     losses = []
     for step in range(STEPS):
         optimizer.zero_grad()
-        loss = loss_of(case, outputs_of(case, p, x[step]), target[step])
+        loss = loss_of(case, outputs_of(case, p, x[step], step + 1), target[step])
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     out[prefix + "losses"] = np.array(losses)
     out |= {f"{prefix}final.{name}": value for name, value in p.items()}
+    out[prefix + "evaluated"] = np.array([loss_of(case, outputs_of(case, p, x[0], 0), target[0]).item()])
 
 
 def write_safetensors(path, tensors, metadata):

@@ -13,6 +13,7 @@
 #include "models/mlp.h"
 #include "models/registry.h"
 #include "tests/support/safetensors_reader.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/support/training_run.h"
 
 namespace headrace::models {
@@ -136,7 +137,21 @@ TEST_P(MlpGolden, TrainsTenSteps) {
               worst_weights);
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, MlpGolden, ::testing::Values("softmax", "relu", "tanh", "sigmoid", "gelu"),
+TEST_P(MlpGolden, EvaluatesAfterThem) {
+  const testing::TemporaryDirectory directory;
+  TrainingOptions training = options();
+  training.run_dir = directory / "run";
+  run_training(*model_, training, batches_);
+  training.evaluate = true;
+  batches_.push_back(batches_.front());
+  const TrainingResult result = run_training(*model_, training, batches_);
+  const double expected = golden_.doubles(name("evaluated")).front();
+  ASSERT_EQ(result.steps.size(), 1u);
+  EXPECT_NEAR(result.steps[0].loss, expected, kTolerance * expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, MlpGolden,
+                         ::testing::Values("softmax", "relu", "tanh", "sigmoid", "gelu", "dropout"),
                          [](const auto& each) { return each.param; });
 
 }  // namespace

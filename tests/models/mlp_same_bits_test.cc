@@ -1,5 +1,5 @@
-// A perceptron's training gives the same bits for every budget, number of threads, micro-batch and block
-// size, and stopped in between.
+// A perceptron's training, with dropout and without, gives the same bits for every budget, number of threads,
+// micro-batch and block size, and stopped in between.
 #include <gtest/gtest.h>
 
 #include <optional>
@@ -22,7 +22,12 @@ using train::BatchData;
 constexpr uint64_t kUnit = 16, kSamples = 75, kSteps = 4;  // the last unit is smaller
 
 MlpConfig config(Loss loss) {
-  return {.features = 70, .outputs = 9, .hidden = {600, 300}, .activation = Activation::kTanh, .loss = loss};
+  return {.features = 70,
+          .outputs = 9,
+          .hidden = {600, 300},
+          .activation = Activation::kTanh,
+          .dropout = loss == Loss::kCrossEntropy ? 0.2 : 0,
+          .loss = loss};
 }
 
 std::vector<BatchData> batches(Loss loss) {
@@ -80,6 +85,19 @@ TEST_P(MlpSameBits, StoppedAndResumed) {
   options.run_dir = directory / "run";
   run_training(*make_mlp(config(GetParam())), options, {data.data(), 2});
   EXPECT_EQ(run_training(*make_mlp(config(GetParam())), options, data).digest, whole);
+}
+
+TEST(MlpDropout, LeavesEvaluationAlone) {
+  const std::vector<BatchData> data = batches(Loss::kCrossEntropy);
+  MlpConfig plain = config(Loss::kCrossEntropy);
+  plain.dropout = 0;
+  const auto numbers = [&](const MlpConfig& of, bool evaluate) {
+    TrainingOptions options = base();
+    options.evaluate = evaluate;
+    return run_training(*make_mlp(of), options, {data.data(), 1}).numbers;
+  };
+  EXPECT_EQ(numbers(config(Loss::kCrossEntropy), true), numbers(plain, true));
+  EXPECT_NE(numbers(config(Loss::kCrossEntropy), false), numbers(plain, false));
 }
 
 std::string name_of(const ::testing::TestParamInfo<Loss>& each) {

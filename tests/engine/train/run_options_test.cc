@@ -45,6 +45,14 @@ TEST(RunOptions, ReadBackFromJsonAsTheyWere) {
   EXPECT_EQ(back.lr, 1.0 / 3);
 }
 
+TEST(RunOptions, KeepANumberUnsaidUntilItIsSaid) {
+  RunOptions o;
+  EXPECT_EQ(option("dropout").get(o), "");
+  EXPECT_FALSE(run_options_from_json(run_options_json(o)).dropout.has_value());
+  EXPECT_EQ(option("dropout").set(o, "0"), "");
+  EXPECT_EQ(run_options_from_json(run_options_json(o)).dropout, 0.0);
+}
+
 TEST(RunOptions, TakeDefaultsWhereAnEarlierVersionHadNoOption) {
   EXPECT_EQ(run_options_from_json("{\"lr\":\"0.5\"}").lr, 0.5);
   EXPECT_EQ(run_options_from_json("{}").batch, RunOptions{}.batch);
@@ -60,26 +68,18 @@ TEST(RunOptions, RefuseDamagedJson) {
 
 TEST(RunOptions, KeepTheirLimits) {
   RunOptions o;
-  for (const auto& [name, text] :
-       std::vector<std::pair<std::string, std::string>>{{"batch", "0"},
-                                                        {"batch", "-1"},
-                                                        {"batch", "4.0"},
-                                                        {"seq", "0"},
-                                                        {"lr", "0"},
-                                                        {"lr", "nan"},
-                                                        {"lr", "inf"},
-                                                        {"beta1", "1"},
-                                                        {"beta2", "-0.1"},
-                                                        {"clip", "-1"},
-                                                        {"eps", "0"},
-                                                        {"weights", "fp16"},
-                                                        {"schedule", "cosin"},
-                                                        {"block-size", "1"},
-                                                        {"block-size", "lots"},
-                                                        {"model", ""},
-                                                        {"data", std::string("a\0b", 3)},
-                                                        {"data", "\xff"},
-                                                        {"data", std::string(5000, 'a')}}) {
+  for (const auto& [name, text] : std::vector<std::pair<std::string, std::string>>{
+           {"batch", "0"},        {"batch", "-1"},
+           {"batch", "4.0"},      {"seq", "0"},
+           {"lr", "0"},           {"lr", "nan"},
+           {"lr", "inf"},         {"beta1", "1"},
+           {"beta2", "-0.1"},     {"clip", "-1"},
+           {"eps", "0"},          {"weights", "fp16"},
+           {"schedule", "cosin"}, {"dropout", "1"},
+           {"dropout", "-0.1"},   {"dropout", "half"},
+           {"block-size", "1"},   {"block-size", "lots"},
+           {"model", ""},         {"data", std::string("a\0b", 3)},
+           {"data", "\xff"},      {"data", std::string(5000, 'a')}}) {
     EXPECT_NE(option(name).set(o, text), "") << name << " " << text;
   }
   EXPECT_EQ(option("batch").set(o, "0"), "'0' is not a whole number from 1 to 1048576");
