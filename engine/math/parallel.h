@@ -15,6 +15,7 @@ template <class Range, class Body>
 void parallel_ranges(const Range& range, const Body& body) {
   const TaskOrder order;
   oneapi::tbb::parallel_for(range, [&](const Range& part) {
+    enter_body();
     const TaskOrder::Task task(order);
     body(part);
   });
@@ -27,6 +28,7 @@ void parallel_tasks(Index count, const Body& body) {
   oneapi::tbb::parallel_for(
       Index{0}, count,
       [&](Index i) {
+        enter_body();
         const TaskOrder::Task task(order);
         body(i);
       },

@@ -62,6 +62,7 @@ double sum_of_squares(const float* values, int64_t n) {
   return tbb::parallel_deterministic_reduce(
       tbb::blocked_range<int64_t>(0, (n + kChunk - 1) / kChunk, 1), 0.0,
       [&](const tbb::blocked_range<int64_t>& chunks, double total) {
+        enter_body();
         const TaskOrder::Task task(order);
         for (int64_t c = chunks.begin(); c < chunks.end(); c++) {
           const int64_t first = c * kChunk;
@@ -77,6 +78,7 @@ bool all_finite(const float* values, int64_t n) {
   return tbb::parallel_reduce(
       tbb::blocked_range<int64_t>(0, (n + kChunk - 1) / kChunk, 1), true,
       [&](const tbb::blocked_range<int64_t>& chunks, bool finite) {
+        enter_body();
         const TaskOrder::Task task(order);
         for (int64_t c = chunks.begin(); c < chunks.end() && finite; c++) {
           const int64_t first = c * kChunk;

@@ -2,8 +2,7 @@
 // and its headers are left out (tools/tsan_ignore.txt). Nothing but what oneTBB promises is said here:
 //
 // - what a thread did before it called parallel_for or parallel_reduce comes before every body, and every
-// body
-//   before what the caller does after it; two bodies have no order;
+//   body before what the caller does after it; two bodies have no order;
 // - with one token a pipeline's filters come one after another;
 // - an arena's slot belongs to one thread at a time: what it did there comes before what the next one does.
 //
@@ -31,17 +30,25 @@ inline void order_release(const void*) {}
 inline void order_acquire(const void*) {}
 #endif
 
-// The tasks of one parallel call: made before it, destroyed after it, a Task in each body.
+// Stands for the start of any parallel call. It has one address, since a body that another thread took up may
+// not even read where its own call is before it knows what its caller did: that is in its closure.
+inline char any_call;
+
+// The first thing that a body does.
+inline void enter_body() { order_acquire(&any_call); }
+
+// The bodies of one parallel call: made before it, destroyed after it; a Task in each body, once it was
+// entered.
 class TaskOrder {
  public:
-  TaskOrder() { order_release(&begin_); }
+  TaskOrder() { order_release(&any_call); }
   ~TaskOrder() { order_acquire(&end_); }
   TaskOrder(const TaskOrder&) = delete;
   TaskOrder& operator=(const TaskOrder&) = delete;
 
   class Task {
    public:
-    explicit Task(const TaskOrder& order) : order_(order) { order_acquire(&order_.begin_); }
+    explicit Task(const TaskOrder& order) : order_(order) {}
     ~Task() { order_release(&order_.end_); }
     Task(const Task&) = delete;
     Task& operator=(const Task&) = delete;
@@ -51,7 +58,7 @@ class TaskOrder {
   };
 
  private:
-  char begin_ = 0, end_ = 0;  // only their addresses matter
+  char end_ = 0;  // only its address matters
 };
 
 // What happens one after another, on whatever threads. `at` stands for it, and for nothing else.

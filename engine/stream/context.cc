@@ -266,6 +266,7 @@ void Context::execute(std::vector<Unit>& units, Order order, const RunOp& run_op
       order == Order::kAny ? tbb::filter_mode::parallel : tbb::filter_mode::serial_in_order;
   const auto acquire =
       tbb::make_filter<void, Unit*>(tbb::filter_mode::serial_in_order, [&](tbb::flow_control& flow) -> Unit* {
+        math::enter_body();
         const math::PipelineOrder::Filter filter(pipeline);
         if (next == units.size()) {
           flow.stop();
@@ -278,16 +279,19 @@ void Context::execute(std::vector<Unit>& units, Order order, const RunOp& run_op
         return &unit;
       });
   const auto update_before = tbb::make_filter<Unit*, Unit*>(tbb::filter_mode::parallel, [&](Unit* unit) {
+    math::enter_body();
     const math::PipelineOrder::Filter filter(pipeline);
     if (unit->update_before) run_update(unit->before);
     return unit;
   });
   const auto compute = tbb::make_filter<Unit*, Unit*>(compute_mode, [&](Unit* unit) {
+    math::enter_body();
     const math::PipelineOrder::Filter filter(pipeline);
     run_ops(*unit, run_op);
     return unit;
   });
   const auto finish = tbb::make_filter<Unit*, void>(tbb::filter_mode::parallel, [&](Unit* unit) {
+    math::enter_body();
     const math::PipelineOrder::Filter filter(pipeline);
     finish_unit(*unit);
   });

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <oneapi/tbb/parallel_for.h>
 
+#include "engine/math/parallel.h"
 #include "engine/train/cursor.h"
 #include "storage/checkpoint_dir.h"
 #include "storage/checkpoint_save.h"
@@ -147,8 +147,8 @@ void Checkpointer::add(BlockId id, const std::byte* weights, const std::byte* mo
     return plane < weight_planes ? weights + block.planes[plane].offset
                                  : moments + block.planes[plane].offset - block.planes[weight_planes].offset;
   };
-  oneapi::tbb::parallel_for(uint32_t{0}, writer_.piece_count(id),
-                            [&](uint32_t piece) { writer_.add_pieces(id, piece, piece + 1, plane_data); });
+  math::parallel_tasks(writer_.piece_count(id),
+                       [&](uint32_t piece) { writer_.add_pieces(id, piece, piece + 1, plane_data); });
 }
 
 std::optional<uint64_t> Checkpointer::unpublished() const {
