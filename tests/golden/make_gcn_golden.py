@@ -8,12 +8,13 @@ Of each case: weights, features, edges, labels, logits, every gradient of the fi
 norms and final weights of ten steps of torch.optim.AdamW with torch.nn.utils.clip_grad_norm_.
 """
 import json
-import struct
 import sys
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from golden_file import make_adamw, write_safetensors
 
 STEPS = 10
 ADAMW = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
@@ -82,21 +83,6 @@ def logits_of(p, case, features, edges, first):
     return F.linear(x, p["head.weight"], p["head.bias"])
 
 
-def write_safetensors(path, tensors, metadata):
-    header, blobs, offset = {"__metadata__": metadata}, [], 0
-    for name, tensor in tensors.items():
-        array = tensor.detach().numpy() if isinstance(tensor, torch.Tensor) else tensor
-        kinds = {"float32": "F32", "float64": "F64", "int32": "I32"}
-        blob = np.ascontiguousarray(array).tobytes()
-        header[name] = {"dtype": kinds[str(array.dtype)], "shape": list(array.shape),
-                        "data_offsets": [offset, offset + len(blob)]}
-        blobs.append(blob)
-        offset += len(blob)
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-
-
 def make(name, case, folder):
     generator = torch.Generator().manual_seed(1234)
     first = [0, case["nodes"]]
@@ -122,9 +108,7 @@ def make(name, case, folder):
     out["logits"] = logits
     loss.backward()
     out |= {"gradient." + k: v.grad.clone() for k, v in p.items()}
-    decay = [v for v in p.values() if v.dim() >= 2]
-    rest = [v for v in p.values() if v.dim() < 2]
-    optimizer = torch.optim.AdamW([{"params": decay}, {"params": rest, "weight_decay": 0.0}], **ADAMW)
+    optimizer = make_adamw(p.values(), ADAMW)
     losses, norms = [], []
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -136,7 +120,7 @@ def make(name, case, folder):
     out |= {"losses": np.array(losses), "norms": np.array(norms)} | {"final." + k: v for k, v in p.items()}
     config = {k: v for k, v in case.items() if k != "clip"} | {"model_type": "gcn", "dropout": 0.0}
     write_safetensors(f"{folder}/gcn_{name}.safetensors", out,
-                      {"torch": torch.__version__, "config": json.dumps(config), "adamw": json.dumps(ADAMW),
+                      {"config": json.dumps(config), "adamw": json.dumps(ADAMW),
                        "clip": str(case["clip"])})
     print(name, "losses", losses, "norms", norms)
 

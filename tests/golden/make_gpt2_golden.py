@@ -8,12 +8,13 @@ torch.optim.AdamW; torch.nn.utils.clip_grad_norm_): weights, tokens, logits, eve
 the losses, gradient norms and final weights of ten steps with clipping. Linear weights are [out, in].
 """
 import json
-import struct
 import sys
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from golden_file import make_adamw, write_safetensors
 
 CONFIG = dict(vocab_size=301, n_positions=29, n_embd=42, n_layer=3, n_head=3, n_inner=150, layer_norm_epsilon=1e-5,
               initializer_range=0.1)
@@ -63,21 +64,6 @@ def loss_of(logits, targets):
     return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1))
 
 
-def write_safetensors(path, tensors, metadata):
-    header, blobs, offset = {"__metadata__": metadata}, [], 0
-    for name, tensor in tensors.items():
-        array = tensor.detach().numpy() if isinstance(tensor, torch.Tensor) else tensor
-        kinds = {"float32": "F32", "float64": "F64", "int32": "I32"}
-        blob = array.tobytes()
-        header[name] = {"dtype": kinds[str(array.dtype)], "shape": list(array.shape),
-                        "data_offsets": [offset, offset + len(blob)]}
-        blobs.append(blob)
-        offset += len(blob)
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-
-
 def main():
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -91,9 +77,7 @@ def main():
     loss_of(logits, tokens[0, :, 1:]).backward()
     out |= {"gradient." + name: value.grad.clone() for name, value in p.items()}
 
-    decay = [v for v in p.values() if v.dim() >= 2]
-    rest = [v for v in p.values() if v.dim() < 2]
-    optimizer = torch.optim.AdamW([{"params": decay}, {"params": rest, "weight_decay": 0.0}], **ADAMW)
+    optimizer = make_adamw(p.values(), ADAMW)
     losses, norms = [], []
     for step in range(STEPS):
         optimizer.zero_grad()
@@ -105,7 +89,7 @@ def main():
     out["losses"] = np.array(losses)
     out["norms"] = np.array(norms)
     out |= {"final." + name: value for name, value in p.items()}
-    metadata = {"torch": torch.__version__, "config": json.dumps(CONFIG | {"model_type": "gpt2"}),
+    metadata = {"config": json.dumps(CONFIG | {"model_type": "gpt2"}),
                 "adamw": json.dumps(ADAMW), "clip": str(CLIP)}
     write_safetensors(sys.argv[1] + "/gpt2_tiny.safetensors", out, metadata)
     print("losses", losses, "norms", norms)

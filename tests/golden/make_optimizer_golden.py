@@ -9,11 +9,11 @@ AdamW are torch.optim's. Lion is written out from Chen et al. 2023, algorithm 2;
 formulas in engine/math/updates.h.
 """
 import json
-import struct
 import sys
 
-import numpy as np
 import torch
+
+from golden_file import write_safetensors
 
 STEPS, ROWS, COLUMNS, LENGTH = 10, 37, 29, 41
 LR = 1e-2
@@ -74,18 +74,6 @@ def run(case, matrix, vector, matrix_gradients, vector_gradients):
     return matrix, vector
 
 
-def write_safetensors(path, tensors, metadata):
-    header, blobs, offset = {"__metadata__": metadata}, [], 0
-    for name, tensor in tensors.items():
-        blob = tensor.detach().numpy().tobytes()
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [offset, offset + len(blob)]}
-        blobs.append(blob)
-        offset += len(blob)
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-
-
 def text_of(value):
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -104,7 +92,7 @@ def main():
         out[name + ".matrix"], out[name + ".vector"] = run(case, matrix, vector, matrix_gradients, vector_gradients)
     cases = {name: {key: text_of(value) for key, value in case.items()} for name, case in CASES.items()}
     write_safetensors(sys.argv[1] + "/optimizers.safetensors", out,
-                      {"torch": torch.__version__, "lr": str(LR), "cases": json.dumps(cases)})
+                      {"lr": str(LR), "cases": json.dumps(cases)})
 
 
 main()

@@ -9,11 +9,12 @@ windows, every gradient of the second, and the losses, gradient norms and final 
 clipping.
 """
 import json
-import struct
 import sys
 
 import numpy as np
 import torch
+
+from golden_file import make_adamw, write_safetensors
 
 VOCABULARY, EMBEDDING, HIDDEN, LAYERS = 41, 13, 27, 2
 LANES, SEQ, STEPS = 3, 11, 10
@@ -41,21 +42,6 @@ def loss_of(logits, targets):
     return torch.nn.functional.cross_entropy(logits.reshape(-1, VOCABULARY), targets.reshape(-1))
 
 
-def write_safetensors(path, tensors, metadata):
-    header, blobs, offset = {"__metadata__": metadata}, [], 0
-    for name, tensor in tensors.items():
-        array = tensor.detach().numpy() if isinstance(tensor, torch.Tensor) else tensor
-        kinds = {"float32": "F32", "float64": "F64", "int32": "I32"}
-        blob = np.ascontiguousarray(array).tobytes()
-        header[name] = {"dtype": kinds[str(array.dtype)], "shape": list(array.shape),
-                        "data_offsets": [offset, offset + len(blob)]}
-        blobs.append(blob)
-        offset += len(blob)
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-
-
 def make(name, kind, folder):
     torch.manual_seed(7)
     model = Model(kind)
@@ -77,9 +63,7 @@ def make(name, kind, folder):
         loss_of(logits, window(s)[1]).backward()
         out |= {f"gradient.{s}." + n: p.grad.clone() for n, p in parameters.items()}
 
-    decay = [p for p in parameters.values() if p.dim() >= 2]
-    rest = [p for p in parameters.values() if p.dim() < 2]
-    optimizer = torch.optim.AdamW([{"params": decay}, {"params": rest, "weight_decay": 0.0}], **ADAMW)
+    optimizer = make_adamw(parameters.values(), ADAMW)
     losses, norms, state = [], [], None
     for s in range(STEPS):
         optimizer.zero_grad()
@@ -97,7 +81,7 @@ def make(name, kind, folder):
             out[f"final.state.{letter}_l{layer}"] = values[layer]
     config = dict(model_type=name, vocab_size=VOCABULARY, embedding_size=EMBEDDING, hidden_size=HIDDEN,
                   num_layers=LAYERS)
-    metadata = {"torch": torch.__version__, "config": json.dumps(config), "adamw": json.dumps(ADAMW),
+    metadata = {"config": json.dumps(config), "adamw": json.dumps(ADAMW),
                 "clip": str(CLIP[name])}
     write_safetensors(f"{folder}/{name}_tiny.safetensors", out, metadata)
     print(name, "losses", losses, "norms", norms, "clipped", sum(n > CLIP[name] for n in norms))

@@ -9,12 +9,13 @@ and final weights of ten steps, and the loss of an evaluation after them. What d
 engine/math/random.h has it.
 """
 import json
-import struct
 import sys
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from golden_file import make_adamw, write_safetensors
 
 ROWS, STEPS, FEATURES = 21, 10, 19
 ADAMW = dict(lr=3e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
@@ -93,9 +94,7 @@ def make_case(case, generator, out, prefix):
     out[prefix + "features"] = x
     loss_of(case, outputs_of(case, p, x[0], 1), target[0]).backward()
     out |= {f"{prefix}gradient.{name}": value.grad.clone() for name, value in p.items()}
-    decay = [v for v in p.values() if v.dim() >= 2]
-    rest = [v for v in p.values() if v.dim() < 2]
-    optimizer = torch.optim.AdamW([{"params": decay}, {"params": rest, "weight_decay": 0.0}], **ADAMW)
+    optimizer = make_adamw(p.values(), ADAMW)
     losses = []
     for step in range(STEPS):
         optimizer.zero_grad()
@@ -108,28 +107,13 @@ def make_case(case, generator, out, prefix):
     out[prefix + "evaluated"] = np.array([loss_of(case, outputs_of(case, p, x[0], 0), target[0]).item()])
 
 
-def write_safetensors(path, tensors, metadata):
-    header, blobs, offset = {"__metadata__": metadata}, [], 0
-    for name, tensor in tensors.items():
-        array = tensor.detach().numpy() if isinstance(tensor, torch.Tensor) else tensor
-        kinds = {"float32": "F32", "float64": "F64", "int32": "I32"}
-        blob = array.tobytes()
-        header[name] = {"dtype": kinds[str(array.dtype)], "shape": list(array.shape),
-                        "data_offsets": [offset, offset + len(blob)]}
-        blobs.append(blob)
-        offset += len(blob)
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
-
-
 def main():
     torch.manual_seed(0)
     torch.set_num_threads(1)
     out = {}
     for number, (name, case) in enumerate(CASES.items()):
         make_case(case, torch.Generator().manual_seed(1234 + number), out, name + ".")
-    metadata = {"torch": torch.__version__, "adamw": json.dumps(ADAMW)}
+    metadata = {"adamw": json.dumps(ADAMW)}
     for name, case in CASES.items():
         metadata[name] = json.dumps(case | {"model_type": "mlp", "features": FEATURES})
     write_safetensors(sys.argv[1] + "/tables_tiny.safetensors", out, metadata)

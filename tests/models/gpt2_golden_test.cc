@@ -1,7 +1,4 @@
 // GPT-2 through the whole engine (store, cache, streaming) against PyTorch: tests/golden/make_gpt2_golden.py.
-//
-// Agreement is |a - b| <= 1e-5 |b| for each tensor in the 2-norm. A gradient has a floor of 1e-7 of the norm
-// of all gradients of its layer, because the true gradient of some parts is zero.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,11 +9,10 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "build_paths.h"
 #include "models/gpt2.h"
 #include "models/registry.h"
+#include "tests/support/golden.h"
 #include "tests/support/safetensors_reader.h"
 #include "tests/support/training_run.h"
 
@@ -28,21 +24,6 @@ using testing::TensorValues;
 using testing::TrainingOptions;
 using testing::TrainingResult;
 using train::BatchData;
-
-constexpr double kTolerance = 1e-5, kFloor = 1e-7;
-
-double norm_of(const std::vector<float>& values) {
-  double sum = 0;
-  for (const float value : values) sum += double(value) * double(value);
-  return std::sqrt(sum);
-}
-
-double distance(const std::vector<float>& a, const std::vector<float>& b) {
-  if (a.size() != b.size()) return INFINITY;
-  double sum = 0;
-  for (size_t i = 0; i < a.size(); i++) sum += (double(a[i]) - double(b[i])) * (double(a[i]) - double(b[i]));
-  return std::sqrt(sum);
-}
 
 // "h.1." of "h.1.attn.c_attn.weight": a layer's tensors share a prefix; the embeddings and the last norm,
 // which belong to no layer, are taken one by one.
@@ -65,37 +46,19 @@ class Gpt2Golden : public ::testing::Test {
  protected:
   Gpt2Golden() : golden_(HEADRACE_GOLDEN_DIR "/gpt2_tiny.safetensors") {
     config_ = gpt2_config(parse_model(golden_.metadata("config"), "the golden file").json);
+    batches_ = testing::token_batches(golden_);
     const std::vector<uint64_t>& shape = golden_.shape("tokens");
-    const std::vector<int32_t> tokens = golden_.integers("tokens");
     sequences_ = shape[1];
     seq_ = shape[2] - 1;
-    for (uint64_t row = 0; row < shape[0] * shape[1]; row++) {
-      if (row % shape[1] == 0) batches_.emplace_back();
-      const auto first = tokens.begin() + ptrdiff_t(row * shape[2]);
-      BatchData& batch = batches_.back();
-      batch.inputs.insert(batch.inputs.end(), first, first + ptrdiff_t(seq_));
-      batch.targets.insert(batch.targets.end(), first + 1, first + 1 + ptrdiff_t(seq_));
-    }
-    for (const std::string& name : golden_.names())
-      if (name.starts_with("initial.")) initial_[name.substr(8)] = golden_.floats(name);
+    initial_ = testing::tensors_behind(golden_, "initial.");
   }
 
   TrainingOptions options() const {
-    const auto adamw = nlohmann::json::parse(golden_.metadata("adamw"));
-    TrainingOptions options;
+    TrainingOptions options = testing::golden_options(golden_);
     options.run.batch = sequences_;
     options.run.seq = seq_;
     options.run.micro_batch = 1;
-    options.run.block_bytes = 4096;  // one panel of rows in each block
-    options.run.schedule = train::LrSchedule::kConstant;
-    options.run.warmup = 0;
-    options.run.lr = adamw.at("lr").get<double>();
-    options.run.beta1 = adamw.at("betas").at(0).get<double>();
-    options.run.beta2 = adamw.at("betas").at(1).get<double>();
-    options.run.eps = adamw.at("eps").get<double>();
-    options.run.weight_decay = adamw.at("weight_decay").get<double>();
     options.run.clip = std::stod(golden_.metadata("clip"));
-    options.arena_bytes = 0;  // everything streams
     options.initial = &initial_;
     return options;
   }
@@ -123,62 +86,26 @@ TEST_F(Gpt2Golden, GivesTheLogits) {
   evaluation.policy = train::ExecutionPolicy{.micro_batch = 1};
   const TrainingResult result = run_training(*model, evaluation, {batches_.data(), 1});
   const std::vector<float> expected = golden_.floats("logits");
-  const double error = distance(logits, expected) / norm_of(expected);
+  const double error = testing::relative_distance(logits, expected);
   std::printf("logits: relative error %.3g\n", error);
-  EXPECT_LE(error, kTolerance);
-  EXPECT_NEAR(result.steps[0].loss, golden_.doubles("losses")[0], kTolerance * result.steps[0].loss);
+  EXPECT_LE(error, testing::kGoldenTolerance);
+  EXPECT_NEAR(result.steps[0].loss, golden_.doubles("losses")[0],
+              testing::kGoldenTolerance * result.steps[0].loss);
 }
 
-// After one step from zero moments without clipping the first moment is (1 - beta1) times the gradient.
 TEST_F(Gpt2Golden, GivesTheGradientOfEveryParameter) {
   TrainingOptions training = options();
   training.run.clip = 0;
   const auto model = make_gpt2(config_);
   const TrainingResult result = run_training(*model, training, {batches_.data(), 1});
-  std::map<std::string, double> layer_squares;
-  for (const auto& [name, tensor] : result.tensors)
-    layer_squares[layer_of(name)] += std::pow(norm_of(golden_.floats("gradient." + name)), 2);
-  double worst = 0;
-  ASSERT_EQ(result.tensors.size(), initial_.size());
-  for (const auto& [name, tensor] : result.tensors) {
-    const std::vector<float> expected = golden_.floats("gradient." + name);
-    std::vector<float> gradient = tensor.moment1;
-    for (float& value : gradient) value = float(double(value) / (1 - training.run.beta1));
-    const double error = distance(gradient, expected);
-    const double allowed =
-        std::max(kTolerance * norm_of(expected), kFloor * std::sqrt(layer_squares[layer_of(name)]));
-    EXPECT_LE(error, allowed) << name << ", relative error " << error / norm_of(expected);
-    worst = std::max(worst, error / norm_of(expected));
-  }
-  std::printf("gradients: largest relative error of a tensor %.3g\n", worst);
+  testing::expect_golden_gradients(result, golden_, training.run.beta1, "", layer_of);
 }
 
 TEST_F(Gpt2Golden, TrainsTenStepsWithClipping) {
   const auto model = make_gpt2(config_);
   const TrainingOptions training = options();
-  const TrainingResult result = run_training(*model, training, batches_);
-  const std::vector<double> losses = golden_.doubles("losses"), norms = golden_.doubles("norms");
-  ASSERT_EQ(result.steps.size(), losses.size());
-  EXPECT_GT(*std::max_element(norms.begin(), norms.end()), training.run.clip) << "a step is clipped";
-  EXPECT_LT(*std::min_element(norms.begin(), norms.end()), training.run.clip) << "a step is not";
-  double worst_loss = 0, worst_norm = 0, worst_weights = 0;
-  for (size_t step = 0; step < losses.size(); step++) {
-    const double loss_error = std::abs(result.steps[step].loss - losses[step]) / losses[step];
-    const double norm_error = std::abs(result.steps[step].grad_norm - norms[step]) / norms[step];
-    EXPECT_LE(loss_error, kTolerance) << "step " << step + 1;
-    EXPECT_LE(norm_error, kTolerance) << "step " << step + 1;
-    worst_loss = std::max(worst_loss, loss_error);
-    worst_norm = std::max(worst_norm, norm_error);
-  }
-  for (const auto& [name, tensor] : result.tensors) {
-    const std::vector<float> expected = without_key_bias(name, golden_.floats("final." + name));
-    const double error = distance(without_key_bias(name, tensor.weights), expected) / norm_of(expected);
-    EXPECT_LE(error, kTolerance) << name;
-    worst_weights = std::max(worst_weights, error);
-  }
-  std::printf(
-      "ten steps: largest relative error of a loss %.3g, of a norm %.3g, of a tensor's weights %.3g\n",
-      worst_loss, worst_norm, worst_weights);
+  testing::expect_some_steps_clipped(golden_, training.run.clip);
+  testing::expect_golden_training(run_training(*model, training, batches_), golden_, "", without_key_bias);
 }
 
 }  // namespace

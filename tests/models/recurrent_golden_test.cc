@@ -1,5 +1,5 @@
 // Recurrent models through the whole engine (store, cache, streaming) against PyTorch:
-// tests/golden/make_recurrent_golden.py. Agreement is |a - b| <= 1e-5 |b| for each tensor in the 2-norm.
+// tests/golden/make_recurrent_golden.py.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 
 #include "build_paths.h"
 #include "models/recurrent_model.h"
+#include "tests/support/golden.h"
 #include "tests/support/safetensors_reader.h"
 #include "tests/support/training_run.h"
 
@@ -24,38 +25,18 @@ using testing::TrainingOptions;
 using testing::TrainingResult;
 using train::BatchData;
 
-constexpr double kTolerance = 1e-5;
-
-double relative_distance(const std::vector<float>& a, const std::vector<float>& b) {
-  if (a.size() != b.size()) return INFINITY;
-  double sum = 0, norm = 0;
-  for (size_t i = 0; i < a.size(); i++) {
-    sum += (double(a[i]) - double(b[i])) * (double(a[i]) - double(b[i]));
-    norm += double(b[i]) * double(b[i]);
-  }
-  return std::sqrt(sum / norm);
-}
-
 class RecurrentGolden : public ::testing::TestWithParam<std::string> {
  protected:
   RecurrentGolden()
       : golden_(std::string(HEADRACE_GOLDEN_DIR "/") + GetParam() + "_tiny.safetensors"),
         config_(parse_recurrent(Json::parse(golden_.metadata("config")), "the golden file")) {
     const std::vector<uint64_t>& shape = golden_.shape("tokens");  // [steps, lanes, seq + 1]
-    const std::vector<int32_t> tokens = golden_.integers("tokens");
     lanes_ = shape[1];
     seq_ = shape[2] - 1;
-    for (uint64_t row = 0; row < shape[0] * shape[1]; row++) {
-      if (row % shape[1] == 0) batches_.emplace_back();
-      const auto first = tokens.begin() + ptrdiff_t(row * shape[2]);
-      BatchData& batch = batches_.back();
-      batch.seq = seq_;
-      batch.starts_lanes = batches_.size() == 1;
-      batch.inputs.insert(batch.inputs.end(), first, first + ptrdiff_t(seq_));
-      batch.targets.insert(batch.targets.end(), first + 1, first + 1 + ptrdiff_t(seq_));
-    }
-    for (const std::string& name : golden_.names())
-      if (name.starts_with("initial.")) initial_[name.substr(8)] = golden_.floats(name);
+    batches_ = testing::token_batches(golden_);
+    for (BatchData& batch : batches_) batch.seq = seq_;
+    batches_.front().starts_lanes = true;
+    initial_ = testing::tensors_behind(golden_, "initial.");
     // What the run's first state holds must not matter: the first batch starts the lanes.
     const char* const parts[] = {"state.h_l", "state.c_l"};
     for (int part = 0; part < (config_.cell == "lstm" ? 2 : 1); part++)
@@ -64,21 +45,11 @@ class RecurrentGolden : public ::testing::TestWithParam<std::string> {
   }
 
   TrainingOptions options() const {
-    const auto adamw = nlohmann::json::parse(golden_.metadata("adamw"));
-    TrainingOptions options;
+    TrainingOptions options = testing::golden_options(golden_);
     options.run.batch = lanes_;
     options.run.seq = seq_;
     options.run.micro_batch = 1;
-    options.run.block_bytes = 4096;
-    options.run.schedule = train::LrSchedule::kConstant;
-    options.run.warmup = 0;
-    options.run.lr = adamw.at("lr").get<double>();
-    options.run.beta1 = adamw.at("betas").at(0).get<double>();
-    options.run.beta2 = adamw.at("betas").at(1).get<double>();
-    options.run.eps = adamw.at("eps").get<double>();
-    options.run.weight_decay = adamw.at("weight_decay").get<double>();
     options.run.clip = std::stod(golden_.metadata("clip"));
-    options.arena_bytes = 0;  // everything streams
     options.initial = &initial_;
     return options;
   }
@@ -112,7 +83,8 @@ TEST_P(RecurrentGolden, GivesTheLogitsOfTwoWindows) {
       });
   for (size_t windows : {1, 2}) {
     run_training(*model, unmoved(), {batches_.data(), windows});
-    EXPECT_LE(relative_distance(logits, golden_.floats("logits." + std::to_string(windows - 1))), kTolerance)
+    EXPECT_LE(testing::relative_distance(logits, golden_.floats("logits." + std::to_string(windows - 1))),
+              testing::kGoldenTolerance)
         << windows << " windows";
   }
 }
@@ -125,26 +97,18 @@ TEST_P(RecurrentGolden, GivesAllGradientsOfTwoWindows) {
       if (name.starts_with("state.")) continue;
       const std::vector<float> expected =
           golden_.floats("gradient." + std::to_string(windows - 1) + "." + name);
-      EXPECT_LE(relative_distance(result.tensors.at(name).moment1, expected), kTolerance)
+      EXPECT_LE(testing::relative_distance(result.tensors.at(name).moment1, expected),
+                testing::kGoldenTolerance)
           << name << " after " << windows << " windows";
     }
   }
 }
 
-TEST_P(RecurrentGolden, TrainsTenStepsAsPyTorchDoes) {
-  const std::vector<double> losses = golden_.doubles("losses"), norms = golden_.doubles("norms");
-  const double clip = std::stod(golden_.metadata("clip"));
-  const auto clipped = std::count_if(norms.begin(), norms.end(), [&](double norm) { return norm > clip; });
-  EXPECT_TRUE(clipped > 0 && clipped < int64_t(norms.size())) << "some steps should be clipped, some not";
+TEST_P(RecurrentGolden, TrainsTenStepsWithClipping) {
   const auto model = make_recurrent(config_, lanes_);
-  const TrainingResult result = run_training(*model, options(), batches_);
-  ASSERT_EQ(result.steps.size(), losses.size());
-  for (size_t step = 0; step < losses.size(); step++) {
-    EXPECT_LE(std::abs(result.steps[step].loss - losses[step]) / losses[step], kTolerance) << step;
-    EXPECT_LE(std::abs(result.steps[step].grad_norm - norms[step]) / norms[step], kTolerance) << step;
-  }
-  for (const auto& [name, tensor] : result.tensors)
-    EXPECT_LE(relative_distance(tensor.weights, golden_.floats("final." + name)), kTolerance) << name;
+  const TrainingOptions training = options();
+  testing::expect_some_steps_clipped(golden_, training.run.clip);
+  testing::expect_golden_training(run_training(*model, training, batches_), golden_);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cells, RecurrentGolden, ::testing::Values("rnn", "lstm", "gru"),
