@@ -90,7 +90,7 @@ TEST_P(MlpGolden, EvaluatesAfterThem) {
   const TrainingResult result = run_training(*model_, training, batches_);
   const double expected = golden_.doubles(name("evaluated")).front();
   ASSERT_EQ(result.steps.size(), 1u);
-  EXPECT_NEAR(result.steps[0].loss, expected, kTolerance * expected);
+  EXPECT_NEAR(result.steps[0].loss, expected, testing::kGoldenTolerance * expected);
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, MlpGolden,
