@@ -19,8 +19,8 @@ ToolRun::ToolRun(std::string binary, const std::string& config_json, size_t text
 
 std::vector<std::string> ToolRun::train_arguments(const std::string& name, uint64_t steps,
                                                   const std::vector<std::string>& more) const {
-  std::vector<std::string> all{"train",  name,   "--model", "config.json",
-                               "--data", "text", "--steps", std::to_string(steps)};
+  std::vector<std::string> all{"train",  name,  "--model", "config.json",
+                               "--data", data_, "--steps", std::to_string(steps)};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/support/process.h"
@@ -15,6 +16,8 @@ class ToolRun {
   // Writes a text of `text_bytes` and the model `config_json`; `binary` is the program.
   ToolRun(std::string binary, const std::string& config_json, size_t text_bytes);
 
+  // Trains on this file or folder of the directory in place of the text.
+  void use_data(std::string name) { data_ = std::move(name); }
   // Arguments that create or resume RUN `name`.
   std::vector<std::string> train_arguments(const std::string& name, uint64_t steps,
                                            const std::vector<std::string>& more = {}) const;
@@ -31,7 +34,7 @@ class ToolRun {
 
  private:
   TemporaryDirectory directory_;
-  std::string binary_;
+  std::string binary_, data_ = "text";
 };
 
 }  // namespace headrace::testing

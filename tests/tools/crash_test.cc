@@ -9,6 +9,7 @@
 #include <random>
 
 #include "build_paths.h"
+#include "tests/support/npy_writer.h"
 #include "tests/support/tool_run.h"
 
 namespace headrace {
@@ -32,14 +33,59 @@ uint64_t number_after(const std::string& output, const std::string& text) {
 // The last step that the program reported, which it does once the step is committed.
 uint64_t last_reported(const ProcessResult& result) { return number_after(result.err, "\nstep "); }
 
+// A family of models: larger than the budget's cache, so that blocks come and go all the time.
+struct Family {
+  const char* config;
+  std::vector<std::string> options;
+  const char* data;
+  void (*write_data)(const std::string& path);  // null: the text that is there
+};
+
+const Family kGpt2{kConfig, {"--seq", "48", "--batch", "3", "--memory", "36MiB"}, "text", nullptr};
+
+void write_table(const std::string& path) {
+  std::string table;
+  for (uint64_t row = 0; row < 500; row++) {
+    for (uint64_t column = 0; column < 60; column++)
+      table += std::to_string((row + 1) * (column + 3) * 7919 % 1009) + ",";
+    table += std::to_string(row * 7919 % 1009 % 5) + "\n";
+  }
+  testing::write_file(path, table);
+}
+
+const Family kMlp{R"({"model_type": "mlp", "hidden": [900, 900], "dropout": 0.2, "loss": "cross_entropy"})",
+                  {"--batch", "96", "--lr", "0.0001", "--memory", "32MiB"},
+                  "table.csv",
+                  write_table};
+
+void write_graph(const std::string& path) {
+  constexpr uint64_t kNodes = 1500, kColumns = 200;
+  std::vector<float> features(kNodes * kColumns);
+  for (uint64_t i = 0; i < features.size(); i++) features[i] = float(i * 7919 % 1009) / 1009;
+  std::vector<int32_t> labels(kNodes);
+  std::string edges;
+  for (uint64_t i = 0; i < kNodes; i++) {
+    labels[i] = int32_t(i * 31 % 97 % 4);
+    edges += std::to_string(i) + " " + std::to_string(i * i % kNodes) + "\n";
+  }
+  std::filesystem::create_directory(path);
+  testing::write_file(path + "/features.npy", testing::npy_array<float>({kNodes, kColumns}, features));
+  testing::write_file(path + "/labels.npy", testing::npy_array<int32_t>({kNodes}, labels));
+  testing::write_file(path + "/edges.txt", edges);
+}
+
+const Family kGcn{
+    R"({"model_type": "gcn", "hidden": [400, 400]})", {"--memory", "33MiB"}, "graph", write_graph};
+
 struct KilledRunOptions {
+  const Family* family;
   const char* clip;
   const char* commit_every;
   int kills;
 };
 
 void PrintTo(const KilledRunOptions& options, std::ostream* out) {
-  *out << "--clip " << options.clip << " --commit-every " << options.commit_every;
+  *out << options.family->config << " --clip " << options.clip << " --commit-every " << options.commit_every;
 }
 
 class KilledRuns : public ::testing::TestWithParam<KilledRunOptions> {};
@@ -54,15 +100,14 @@ TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
   const uint32_t seed = std::random_device{}();
   std::printf("seed %u\n", seed);
   std::mt19937 random(seed);
-  const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
-  const std::vector<std::string> options{"--clip",         GetParam().clip,
-                                         "--seq",          "48",
-                                         "--batch",        "3",
-                                         "--memory",       "36MiB",
-                                         "--seed",         "7",
-                                         "--schedule",     "constant",
-                                         "--block-size",   "1MiB",
-                                         "--commit-every", GetParam().commit_every};
+  const Family& family = *GetParam().family;
+  ToolRun tool(HEADRACE_BINARY, family.config, 40000);
+  tool.use_data(family.data);
+  if (family.write_data != nullptr) family.write_data(tool.path(family.data));
+  std::vector<std::string> options{"--clip",     GetParam().clip, "--seed",       "7",
+                                   "--schedule", "constant",      "--block-size", "1MiB"};
+  options.insert(options.end(), {"--commit-every", GetParam().commit_every});
+  options.insert(options.end(), family.options.begin(), family.options.end());
   const ProcessResult whole = tool.train("whole", kSteps, options);
   ASSERT_EQ(whole.exit_status, 0) << whole.err;
   const std::string digest = tool.digest("whole");
@@ -101,9 +146,12 @@ TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
   std::printf("%d kills in %d runs, %d before a first step was committed\n", kills, runs, mid_creation);
 }
 
-INSTANTIATE_TEST_SUITE_P(Options, KilledRuns,
-                         ::testing::Values(KilledRunOptions{"0.5", "1", 20}, KilledRunOptions{"0", "1", 20},
-                                           KilledRunOptions{"0.5", "3", 10}));
+INSTANTIATE_TEST_SUITE_P(
+    Options, KilledRuns,
+    ::testing::Values(KilledRunOptions{&kGpt2, "0.5", "1", 20}, KilledRunOptions{&kGpt2, "0", "1", 20},
+                      KilledRunOptions{&kGpt2, "0.5", "3", 10}, KilledRunOptions{&kMlp, "0", "1", 8},
+                      KilledRunOptions{&kMlp, "0.5", "2", 4}, KilledRunOptions{&kGcn, "0", "1", 8},
+                      KilledRunOptions{&kGcn, "0.5", "2", 4}));
 
 TEST(KilledRun, SaysWhichStepWasInFlight) {
   const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
