@@ -150,8 +150,8 @@ INSTANTIATE_TEST_SUITE_P(
     Options, KilledRuns,
     ::testing::Values(KilledRunOptions{&kGpt2, "0.5", "1", 20}, KilledRunOptions{&kGpt2, "0", "1", 20},
                       KilledRunOptions{&kGpt2, "0.5", "3", 10}, KilledRunOptions{&kMlp, "0", "1", 8},
-                      KilledRunOptions{&kMlp, "0.5", "2", 4}, KilledRunOptions{&kGcn, "0", "1", 8},
-                      KilledRunOptions{&kGcn, "0.5", "2", 4}));
+                      KilledRunOptions{&kMlp, "0.5", "2", 4}, KilledRunOptions{&kGcn, "0", "1", 6},
+                      KilledRunOptions{&kGcn, "0.5", "2", 3}));
 
 TEST(KilledRun, SaysWhichStepWasInFlight) {
   const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);
