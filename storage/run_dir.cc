@@ -164,11 +164,14 @@ void make_directory(const std::string& path) {
   if (::mkdir(path.c_str(), 0755) == 0) return;
   const int error_number = errno;
   struct stat status {};
-  if (error_number != EEXIST || ::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
-    throw Error(ErrorKind::kRefused,
-                fmt::format("cannot make directory {}: {}", path, system_text(error_number)),
-                "name a directory whose parent exists and that you may write to");
+  if (error_number == EEXIST && ::stat(path.c_str(), &status) == 0) {
+    if (S_ISDIR(status.st_mode)) return;
+    throw Error(ErrorKind::kRefused, fmt::format("{} is there and is not a directory", path),
+                "name another directory");
   }
+  throw Error(ErrorKind::kRefused,
+              fmt::format("cannot make directory {}: {}", path, system_text(error_number)),
+              "name a directory whose parent exists and that you may write to");
 }
 
 bool file_exists(const std::string& path) {

@@ -41,9 +41,13 @@ void dispatch(const std::vector<std::string>& arguments) {
               "see headrace --help");
 }
 
-int report(const std::string& what, const std::string& advice, int status) {
+int report(const std::string& what, std::string advice, int status) {
   std::fprintf(stderr, "headrace: error: %s\n", printable(what, 4000).c_str());
-  if (!advice.empty()) std::fprintf(stderr, "what to do: %s\n", printable(advice, 4000).c_str());
+  if (!advice.empty()) {
+    if (advice[0] >= 'A' && advice[0] <= 'Z')
+      advice[0] = char(advice[0] - 'A' + 'a');  // it comes after a colon
+    std::fprintf(stderr, "what to do: %s\n", printable(advice, 4000).c_str());
+  }
   return status;
 }
 

@@ -150,6 +150,7 @@ TEST_F(CheckpointCommands, RefuseWhatTheyWouldOverwriteOrCannotKnow) {
   std::filesystem::create_directory(tool_.path("full"));
   testing::write_file(tool_.path("full/mine"), "mine");
   refused({"restore", "saved", "full"}, 2, "is not empty");
+  refused({"restore", "saved", "text"}, 3, "is there and is not a directory");
   refused({"checkpoint", "run", "--output", "full"}, 2, "is there already");
   refused({"checkpoint", "run", "--output", "text"}, 2, "is there already");
   EXPECT_EQ(testing::read_file(tool_.path("full/mine")), "mine");
