@@ -11,7 +11,7 @@
 
 #include "engine/train/model.h"
 #include "models/linear.h"
-#include "models/recurrent_cell.h"
+#include "models/recurrent_cells.h"
 
 namespace headrace::models {
 

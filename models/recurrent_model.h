@@ -1,4 +1,4 @@
-// Recurrent language models: embedding, layers of one kind (models/recurrent_cell.h), a linear head with
+// Recurrent language models: embedding, layers of one kind (models/recurrent_cells.h), a linear head with
 // cross entropy. Tensors are named as in PyTorch's word_language_model: encoder.weight, rnn.weight_ih_l0,
 // ..., decoder.weight, decoder.bias; first values are those of torch.nn.Embedding, RNN/LSTM/GRU and Linear
 // (no forget-gate bias of one: PyTorch has none). What a lane carries is state, state.h_l0 and state.c_l0.

@@ -11,13 +11,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "engine/train/lane_data.h"
 #include "engine/train/text_data.h"
 #include "models/gcn_family.h"
 #include "models/gpt2.h"
 #include "models/gpt2_config.h"
 #include "models/mlp_family.h"
-#include "models/recurrent_model.h"
+#include "models/recurrent_cells.h"
+#include "models/recurrent_family.h"
 #include "storage/error.h"
 #include "storage/text.h"
 
@@ -43,57 +43,14 @@ std::unique_ptr<train::Model> build_gpt2(const Json& config, const train::RunOpt
   return make_gpt2(gpt2_config(config.dump()));
 }
 
-// --- Recurrent networks ---
-
-Json recurrent_named(const std::string& name) { return to_json(RecurrentConfig{.cell = name}); }
-
-Json complete_recurrent(const Json& json, const std::string& origin, std::vector<std::string>&) {
-  return to_json(parse_recurrent(json, origin));
-}
-
-Json settle_recurrent(const Json& config, const train::RunOptions&, const train::DataSet*) { return config; }
-
-std::unique_ptr<train::Model> build_recurrent(const Json& config, const train::RunOptions& run) {
-  return make_recurrent(parse_recurrent(config, "the model's configuration"), run.batch);
-}
-
-// --- Data ---
-
-// Text of bytes; the configuration says "vocab_size".
-train::TextDataOptions text_options(const Json& config, const DataRequest& request) {
-  return {.path = request.path,
-          .seq = request.run.seq,
-          .batch = request.run.batch,
-          .seed = request.run.seed,
-          .vocabulary = config.at("vocab_size").get<uint64_t>()};
-}
-
 std::unique_ptr<train::DataSet> open_text(const Json& config, const DataRequest& request) {
   return std::make_unique<train::TextData>(text_options(config, request));
 }
 
-std::unique_ptr<train::DataSet> open_lanes(const Json& config, const DataRequest& request) {
-  if (!request.training) return open_text(config, request);
-  return std::make_unique<train::LaneData>(text_options(config, request));
-}
-
 // --- The table ---
 
-ModelFamily recurrent_family(const std::string& name, const std::string& help) {
-  return {.type = name,
-          .names = {name},
-          .help = help,
-          .options = {"seq", "tokenizer"},
-          .defaults = {},
-          .by_name = recurrent_named,
-          .complete = complete_recurrent,
-          .settle = settle_recurrent,
-          .open = open_lanes,
-          .build = build_recurrent};
-}
-
 std::vector<ModelFamily> make_families() {
-  return {
+  std::vector<ModelFamily> families{
       {.type = "gpt2",
        .names = {gpt2_names().begin(), gpt2_names().end()},
        .help = "transformer language models over text",
@@ -104,13 +61,10 @@ std::vector<ModelFamily> make_families() {
        .settle = settle_gpt2,
        .open = open_text,
        .build = build_gpt2},
-      recurrent_family("rnn", "recurrent language models (tanh) over lanes of text"),
-      recurrent_family("lstm", "recurrent language models (LSTM) over lanes of text"),
-      recurrent_family("gru", "recurrent language models (GRU) over lanes of text"),
-      mlp_family(),
-      softmax_regression_family(),
-      gcn_family(),
   };
+  for (const math::RecurrentCell& cell : recurrent_cells()) families.push_back(recurrent_family(cell));
+  families.insert(families.end(), {mlp_family(), softmax_regression_family(), gcn_family()});
+  return families;
 }
 
 // --- Configurations ---
@@ -173,6 +127,14 @@ std::string read_config_file(const std::string& path) {
 }
 
 }  // namespace
+
+train::TextDataOptions text_options(const Json& config, const DataRequest& request) {
+  return {.path = request.path,
+          .seq = request.run.seq,
+          .batch = request.run.batch,
+          .seed = request.run.seed,
+          .vocabulary = config.at("vocab_size").get<uint64_t>()};
+}
 
 std::span<const ModelFamily> model_families() {
   static const std::vector<ModelFamily> families = make_families();

@@ -14,6 +14,7 @@
 #include "engine/train/data_set.h"
 #include "engine/train/model.h"
 #include "engine/train/options.h"
+#include "engine/train/text_data.h"
 #include "models/config_json.h"
 
 namespace headrace::models {
@@ -48,6 +49,9 @@ struct ModelFamily {
 };
 
 std::span<const ModelFamily> model_families();
+
+// For families over text, whose tokens are bytes and whose configuration has a vocab_size.
+train::TextDataOptions text_options(const Json& config, const DataRequest& request);
 
 struct ModelConfig {
   std::string name;                     // as asked for: "gpt2", or the path of the file

@@ -1,25 +1,20 @@
-#include "models/recurrent_cell.h"
+#include "models/recurrent_cells.h"
 
 #include <algorithm>
 #include <vector>
 
+#include "engine/math/gru_cell.h"
+#include "engine/math/lstm_cell.h"
+#include "engine/math/rnn_cell.h"
 #include "storage/error.h"
 
 namespace headrace::models {
 
 std::span<const RecurrentCell> recurrent_cells() {
   static const std::vector<RecurrentCell> cells{
-      {.name = "rnn", .gates = 1, .forward = math::rnn_cell, .backward = math::rnn_cell_backward},
-      {.name = "lstm",
-       .gates = 4,
-       .has_cell_state = true,
-       .forward = math::lstm_cell,
-       .backward = math::lstm_cell_backward},
-      {.name = "gru",
-       .gates = 3,
-       .separate_recurrent = true,
-       .forward = math::gru_cell,
-       .backward = math::gru_cell_backward},
+      math::rnn_cell(),
+      math::lstm_cell(),
+      math::gru_cell(),
   };
   return cells;
 }
