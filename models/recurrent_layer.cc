@@ -33,7 +33,10 @@ Matrix contiguous(float* data, int64_t rows, int64_t columns) { return {data, ro
 }  // namespace
 
 RecurrentLayer::RecurrentLayer(const RecurrentCell& cell, const RecurrentParameters& parameters)
-    : cell_(cell), parameters_(parameters), input_(parameters.weight_ih, 0) {}
+    : cell_(cell),
+      parameters_(parameters),
+      input_(parameters.weight_ih, 0),
+      loop_(cell, parameters.weight_hh) {}
 
 std::vector<Tensor> RecurrentLayer::begin(Context& context, const train::MicroBatches& batch,
                                           train::Span span, bool carried) const {
@@ -59,124 +62,19 @@ std::vector<Tensor> RecurrentLayer::begin(Context& context, const train::MicroBa
   return begins;
 }
 
-Tensor RecurrentLayer::pack(Context& context, Packing packing) const {
-  const stream::Parameter& weight = parameters_.weight_hh;
-  const bool forward = packing == Packing::kForward;
-  const Tensor packed = context.tensor(1, forward ? math::packed_nt_floats(weight.rows, weight.columns)
-                                                  : math::packed_nn_floats(weight.rows, weight.columns));
-  context.forward({.weight = weight,
-                   .work = [&](const BlockRows&, size_t) { return Work{.writes = {packed}}; },
-                   .run =
-                       [&](const BlockRows& rows, const WeightView& w, size_t, Workspace) {
-                         float* to = context.matrix(packed).data;
-                         if (forward)
-                           math::pack_nt(w, rows.first, to);
-                         else
-                           math::pack_nn(w, rows.first, weight.rows, to);
-                       }});
-  return packed;
-}
-
-RecurrentLayer::Kept RecurrentLayer::forward(Context& context, const train::MicroBatches& batch,
-                                             train::Span span, const std::vector<Tensor>& x,
-                                             bool carried) const {
+RecurrentKept RecurrentLayer::forward(Context& context, const train::MicroBatches& batch, train::Span span,
+                                      const std::vector<Tensor>& x, bool carried) const {
   const Vectors vectors{.values = context.load_vectors(parameters_.biases), .gradient = {}};
-  Kept kept;
+  RecurrentKept kept;
   kept.x = x;
   kept.gates = input_.forward(context, x, vectors);
   kept.begin = begin(context, batch, span, carried);
-  const Tensor packed = pack(context, Packing::kForward);
-  for (size_t i = 0; i < x.size(); i++) loop_forward(context, batch.seq(), packed, vectors, kept, i);
+  loop_.forward(context, batch.seq(), batch.policy().streams_recurrent, vectors, kept);
   return kept;
 }
 
-void RecurrentLayer::loop_forward(Context& context, int64_t seq, const Tensor& packed, const Vectors& vectors,
-                                  Kept& kept, size_t i) const {
-  const int64_t rows = kept.x[i].rows, lanes = rows / seq;
-  kept.y.push_back(context.tensor(rows, hidden()));
-  std::vector<Tensor> writes{kept.gates[i], kept.y[i]};
-  if (cell_.has_cell_state) writes.push_back(kept.c.emplace_back(context.tensor(rows, hidden())));
-  if (cell_.separate_recurrent)
-    writes.push_back(kept.recurrent.emplace_back(context.tensor(rows, gate_columns())));
-  const size_t scratch = cell_.separate_recurrent ? 0 : size_t(lanes * gate_columns()) * sizeof(float);
-  context.compute({.reads = {packed, vectors.values, kept.begin[i]},
-                   .writes = writes,
-                   .workspace_bytes = scratch,
-                   .flops = 2.0 * double(rows) * double(gate_columns()) * double(hidden())},
-                  [&](Workspace workspace) {
-                    const float* bias = context.matrix(vectors.values).data + gate_columns();
-                    const Matrix start = context.matrix(kept.begin[i]), h = context.matrix(kept.y[i]);
-                    const Matrix c = cell_.has_cell_state ? context.matrix(kept.c[i]) : Matrix{};
-                    for (int64_t t = 0; t < seq; t++) {
-                      const auto before = [&](const Matrix& all, int64_t part) {
-                        return t == 0 ? part_of(start, lanes, part) : at_time(all, seq, t - 1);
-                      };
-                      const Matrix product =
-                          cell_.separate_recurrent
-                              ? at_time(context.matrix(kept.recurrent[i]), seq, t)
-                              : contiguous(reinterpret_cast<float*>(workspace.data()), lanes, gate_columns());
-                      math::gemm_nt_packed(before(h, 0), context.matrix(packed).data, bias, product);
-                      math::CellStep step{.gates = at_time(context.matrix(kept.gates[i]), seq, t),
-                                          .recurrent = product,
-                                          .h_before = before(h, 0),
-                                          .c_before = {},
-                                          .h = at_time(h, seq, t),
-                                          .c = {}};
-                      if (cell_.has_cell_state) step.c_before = before(c, 1), step.c = at_time(c, seq, t);
-                      cell_.forward(step);
-                    }
-                  });
-}
-
-// The gradients of the gates take their place. Returns those of the recurrent product.
-Tensor RecurrentLayer::loop_backward(Context& context, int64_t seq, const Tensor& packed, const Kept& kept,
-                                     size_t i, const Tensor& dy) const {
-  const int64_t rows = kept.x[i].rows, lanes = rows / seq, part = lanes * hidden();
-  std::vector<Tensor> reads{packed, kept.begin[i], kept.y[i], dy}, writes{kept.gates[i]};
-  if (cell_.has_cell_state) reads.push_back(kept.c[i]);
-  if (cell_.separate_recurrent) writes.push_back(kept.recurrent[i]);
-  const Tensor drecurrent = cell_.separate_recurrent ? kept.recurrent[i] : kept.gates[i];
-  context.compute({.reads = reads,
-                   .writes = writes,
-                   .workspace_bytes = size_t(3 * part) * sizeof(float),
-                   .flops = 2.0 * double(rows) * double(gate_columns()) * double(hidden())},
-                  [&](Workspace workspace) {
-                    auto* floats = reinterpret_cast<float*>(workspace.data());
-                    std::fill_n(floats, 3 * part, 0.0F);
-                    const Matrix dh = contiguous(floats, lanes, hidden());
-                    const Matrix carry = contiguous(floats + part, lanes, hidden());
-                    const Matrix dc = contiguous(floats + 2 * part, lanes, hidden());
-                    const Matrix start = context.matrix(kept.begin[i]), h = context.matrix(kept.y[i]);
-                    const Matrix c = cell_.has_cell_state ? context.matrix(kept.c[i]) : Matrix{};
-                    for (int64_t t = seq - 1; t >= 0; t--) {
-                      const auto before = [&](const Matrix& all, int64_t state) {
-                        return t == 0 ? part_of(start, lanes, state) : at_time(all, seq, t - 1);
-                      };
-                      math::add(at_time(context.matrix(dy), seq, t), carry, dh);
-                      math::CellGradient step{.gates = at_time(context.matrix(kept.gates[i]), seq, t),
-                                              .recurrent = {},
-                                              .h_before = before(h, 0),
-                                              .h = at_time(h, seq, t),
-                                              .c_before = {},
-                                              .c = {},
-                                              .dh = dh,
-                                              .dh_before = carry,
-                                              .dc = dc};
-                      if (cell_.has_cell_state) step.c_before = before(c, 1), step.c = at_time(c, seq, t);
-                      if (cell_.separate_recurrent)
-                        step.recurrent = at_time(context.matrix(kept.recurrent[i]), seq, t);
-                      cell_.backward(step);
-                      if (t > 0)
-                        math::gemm_nn_packed(at_time(context.matrix(drecurrent), seq, t),
-                                             context.matrix(packed).data, carry,
-                                             cell_.separate_recurrent ? Accumulate::kYes : Accumulate::kNo);
-                    }
-                  });
-  return drecurrent;
-}
-
 // The h that each time step began with: [rows, hidden].
-Tensor RecurrentLayer::shifted(Context& context, int64_t seq, const Kept& kept, size_t i) const {
+Tensor RecurrentLayer::shifted(Context& context, int64_t seq, const RecurrentKept& kept, size_t i) const {
   const Tensor before = context.tensor(kept.y[i].rows, hidden());
   context.compute({.reads = {kept.begin[i], kept.y[i]}, .writes = {before}}, [&](Workspace) {
     const Matrix h = context.matrix(kept.y[i]), to = context.matrix(before);
@@ -210,7 +108,7 @@ void RecurrentLayer::weight_gradient(Context& context, int64_t seq, const std::v
 
 // Of each lane the last time step.
 void RecurrentLayer::next_state(Context& context, const train::MicroBatches& batch, train::Span span,
-                                const Kept& kept) const {
+                                const RecurrentKept& kept) const {
   const int64_t all_lanes = parameters_.state.rows / (cell_.states() * hidden());
   const Tensor next = context.gradient_of_vectors(parameters_.state);
   for (size_t i = 0; i < kept.y.size(); i++) {
@@ -229,25 +127,22 @@ void RecurrentLayer::next_state(Context& context, const train::MicroBatches& bat
 }
 
 std::vector<Tensor> RecurrentLayer::backward(Context& context, const train::MicroBatches& batch,
-                                             train::Span span, const Kept& from_forward, bool recompute,
-                                             const std::vector<Tensor>& dy) const {
+                                             train::Span span, const RecurrentKept& from_forward,
+                                             bool recompute, const std::vector<Tensor>& dy) const {
   const int64_t seq = batch.seq();
   const Vectors vectors{.values = context.load_vectors(parameters_.biases),
                         .gradient = context.gradient_of_vectors(parameters_.biases)};
-  Kept kept = from_forward;
+  const bool streams = batch.policy().streams_recurrent;
+  RecurrentKept kept = from_forward;
   if (recompute) {
     kept = {.x = from_forward.x, .y = {}, .begin = from_forward.begin, .gates = {}, .recurrent = {}, .c = {}};
     kept.gates = input_.forward(context, kept.x, vectors);
-    const Tensor packed = pack(context, Packing::kForward);
-    for (size_t i = 0; i < kept.x.size(); i++) loop_forward(context, seq, packed, vectors, kept, i);
+    loop_.forward(context, seq, streams, vectors, kept);
   }
   next_state(context, batch, span, kept);
-  const Tensor packed = pack(context, Packing::kBackward);
-  std::vector<Tensor> drecurrent, before;
-  for (size_t i = 0; i < dy.size(); i++) {
-    drecurrent.push_back(loop_backward(context, seq, packed, kept, i, dy[i]));
-    before.push_back(shifted(context, seq, kept, i));
-  }
+  const std::vector<Tensor> drecurrent = loop_.backward(context, seq, streams, kept, dy);
+  std::vector<Tensor> before;
+  for (size_t i = 0; i < dy.size(); i++) before.push_back(shifted(context, seq, kept, i));
   weight_gradient(context, seq, drecurrent, before);
   for (const Tensor& gradient : drecurrent)
     context.compute({.reads = {gradient}, .writes = {vectors.gradient}}, [&](Workspace) {

@@ -2,16 +2,15 @@
 // back-propagation through time: the state that a window ends with is where the next one begins, and no
 // gradient goes through it.
 //
-// The products with the input are one for all time steps. The recurrent weight is packed whole, once for each
-// pass and span of micro-batches, and the loop over time runs inside one operation that holds it; its
-// gradient is one product behind the loop.
+// The products with the input are one for all time steps; so is the recurrent weight's gradient, behind the
+// loop over time (models/recurrent_loop.h).
 #pragma once
 
 #include <vector>
 
 #include "engine/train/model.h"
 #include "models/linear.h"
-#include "models/recurrent_cells.h"
+#include "models/recurrent_loop.h"
 
 namespace headrace::models {
 
@@ -26,45 +25,31 @@ class RecurrentLayer {
  public:
   RecurrentLayer(const RecurrentCell& cell, const RecurrentParameters& parameters);
 
-  // Of each micro-batch of a span, from forward to backward. Rows are [lane, time].
-  struct Kept {
-    std::vector<Tensor> x, y;       // [rows, in], [rows, hidden]
-    std::vector<Tensor> begin;      // the state before the window: [states * lanes, hidden]
-    std::vector<Tensor> gates;      // [rows, gates * hidden], what the cell keeps of them
-    std::vector<Tensor> recurrent;  // likewise of the recurrent product, where the cell needs it
-    std::vector<Tensor> c;          // [rows, hidden]
-  };
-
   // `carried`: the lanes go on from the state that the step before left (Batch::starts_lanes says zero
   // instead); otherwise they begin with zero.
-  Kept forward(Context& context, const train::MicroBatches& batch, train::Span span,
-               const std::vector<Tensor>& x, bool carried) const;
+  RecurrentKept forward(Context& context, const train::MicroBatches& batch, train::Span span,
+                        const std::vector<Tensor>& x, bool carried) const;
   // Returns dx and gives the state its next value. `recompute`: what `kept` holds beside x and y is computed
   // again, not read.
   std::vector<Tensor> backward(Context& context, const train::MicroBatches& batch, train::Span span,
-                               const Kept& kept, bool recompute, const std::vector<Tensor>& dy) const;
+                               const RecurrentKept& kept, bool recompute,
+                               const std::vector<Tensor>& dy) const;
 
  private:
-  enum class Packing : uint8_t { kForward, kBackward };
-
   int64_t hidden() const { return parameters_.weight_hh.columns; }
   int64_t gate_columns() const { return parameters_.weight_hh.rows; }
   std::vector<Tensor> begin(Context& context, const train::MicroBatches& batch, train::Span span,
                             bool carried) const;
-  Tensor pack(Context& context, Packing packing) const;
-  void loop_forward(Context& context, int64_t seq, const Tensor& packed, const Vectors& vectors, Kept& kept,
-                    size_t i) const;
-  Tensor loop_backward(Context& context, int64_t seq, const Tensor& packed, const Kept& kept, size_t i,
-                       const Tensor& dy) const;
-  Tensor shifted(Context& context, int64_t seq, const Kept& kept, size_t i) const;
+  Tensor shifted(Context& context, int64_t seq, const RecurrentKept& kept, size_t i) const;
   void weight_gradient(Context& context, int64_t seq, const std::vector<Tensor>& dgates,
                        const std::vector<Tensor>& before) const;
   void next_state(Context& context, const train::MicroBatches& batch, train::Span span,
-                  const Kept& kept) const;
+                  const RecurrentKept& kept) const;
 
   const RecurrentCell& cell_;
   RecurrentParameters parameters_;
   Linear input_;
+  RecurrentLoop loop_;
 };
 
 }  // namespace headrace::models

@@ -79,6 +79,7 @@ class RecurrentModel final : public train::Model {
     batch = train::draw_tokens(seed, samples, seq, config_.vocab_size);
   }
   bool recomputes() const override { return true; }
+  bool loops_over_time() const override { return true; }
   train::Task task() const override { return train::Task::kNextToken; }
   bool decays(storage::TensorId tensor) const override { return specs_[tensor].columns > 1; }
   bool is_state(storage::TensorId tensor) const override { return specs_[tensor].name.starts_with("state_"); }
@@ -125,7 +126,7 @@ class RecurrentModel final : public train::Model {
     for (const RecurrentLayer& layer : layers_) {
       kept_.emplace_back();
       for (size_t s = 0; s < spans.size(); s++) {
-        RecurrentLayer::Kept kept = layer.forward(context, parts, spans[s], x_[s], training);
+        RecurrentKept kept = layer.forward(context, parts, spans[s], x_[s], training);
         x_[s] = kept.y;
         if (training) kept_.back().push_back(std::move(kept));
       }
@@ -161,7 +162,7 @@ class RecurrentModel final : public train::Model {
 
   // Of the step under way, by span.
   std::vector<std::vector<Tensor>> x_;  // the stream through the layers; in the end the head's input
-  std::vector<std::vector<RecurrentLayer::Kept>> kept_;  // [layer][span]
+  std::vector<std::vector<RecurrentKept>> kept_;  // [layer][span]
   std::vector<CrossEntropyHead::Saved> heads_;
   std::vector<double> loss_sums_;
   double loss_ = 0;

@@ -8,12 +8,13 @@ std::string ExecutionPolicy::description() const {
   const std::string rows = unit_samples > 0   ? fmt::format("{} samples", micro_batch * unit_samples)
                            : micro_batch == 1 ? "1 sequence"
                                               : fmt::format("{} sequences", micro_batch);
-  return fmt::format("micro-batches of {}{}{}{}", rows,
+  return fmt::format("micro-batches of {}{}{}{}{}", rows,
                      recompute_layers   ? ", layers computed again in the backward pass"
                      : recompute_logits ? ", logits computed again in the backward pass"
                                         : "",
                      recompute_layers && recompute_logits ? ", logits too" : "",
-                     blocks_outside ? ", all of them within each weight block" : "");
+                     blocks_outside ? ", all of them within each weight block" : "",
+                     streams_recurrent ? ", recurrent weights read again at each time step" : "");
 }
 
 MicroBatches::MicroBatches(const Batch& batch, const ExecutionPolicy& policy)

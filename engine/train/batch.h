@@ -74,6 +74,8 @@ struct ExecutionPolicy {
   bool recompute_layers = false;  // likewise what a layer computes between its input and its output
   bool blocks_outside =
       false;  // the loop over micro-batches lies inside each weight block, not around a layer
+  // Weights that a loop over time multiplies with are read again at each time step, not held over the loop.
+  bool streams_recurrent = false;
 
   uint64_t unit_samples = 0;  // of a table, for the description; 0: units are sequences
 
@@ -106,6 +108,7 @@ class MicroBatches {
   int64_t seq() const { return int64_t(batch_.seq); }
   int64_t total_tokens() const { return int64_t(batch_.rows()); }
   const Batch& batch() const { return batch_; }
+  const ExecutionPolicy& policy() const { return policy_; }
 
  private:
   uint64_t micro_rows() const { return policy_.micro_batch * batch_.seq; }

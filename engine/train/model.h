@@ -40,6 +40,8 @@ class Model {
   virtual void draw(uint64_t seed, uint64_t samples, uint64_t seq, BatchData& batch) const = 0;
   // Whether policies that compute again make a difference.
   virtual bool recomputes() const { return false; }
+  // Whether ExecutionPolicy::streams_recurrent does.
+  virtual bool loops_over_time() const { return false; }
 
   // Forward and backward. Afterwards loss() is the mean over the batch's rows.
   virtual void train(stream::Context& context, const Batch& batch, const ExecutionPolicy& policy) = 0;

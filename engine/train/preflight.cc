@@ -145,14 +145,31 @@ std::vector<ExecutionPolicy> policies(const PreflightInput& input) {
     for (const bool outside : {false, true}) {
       if (outside && micro_batch == input.batch.sequences()) continue;
       const bool sequences = input.batch.features.empty() && input.batch.graph == nullptr;
-      const uint64_t samples = sequences ? 0 : input.batch.seq;  // of a unit
-      all.push_back({micro_batch, false, false, outside, samples});
+      const auto policy = [&](bool recompute_logits, bool recompute_layers) {
+        return ExecutionPolicy{.micro_batch = micro_batch,
+                               .recompute_logits = recompute_logits,
+                               .recompute_layers = recompute_layers,
+                               .blocks_outside = outside,
+                               .unit_samples = sequences ? 0 : input.batch.seq};
+      };
+      all.push_back(policy(false, false));
       if (!input.training || !input.model.recomputes()) continue;
-      all.push_back({micro_batch, true, false, outside, samples});
-      all.push_back({micro_batch, true, true, outside, samples});
+      all.push_back(policy(true, false));
+      all.push_back(policy(true, true));
     }
-    if (micro_batch == 1 || input.micro_batch != 0) return all;
+    if (micro_batch == 1 || input.micro_batch != 0) break;
   }
+  if (!input.model.loops_over_time()) return all;
+  // Behind the others: they read far more. All micro-batches multiply with a block while it is there.
+  const size_t others = all.size();
+  for (size_t i = 0; i < others; i++) {
+    ExecutionPolicy policy = all[i];
+    if (policy.recompute_logits != policy.recompute_layers) continue;
+    if (policy.blocks_outside != (policy.micro_batch < input.batch.sequences())) continue;
+    policy.streams_recurrent = true;
+    all.push_back(policy);
+  }
+  return all;
 }
 
 // The largest operation, by what its entries are.
@@ -251,6 +268,7 @@ Preflight preflight(const PreflightInput& input) {
   uint64_t least = ~uint64_t{0};
   ExecutionPolicy leanest;
   for (const ExecutionPolicy& policy : policies(input)) {
+    if (policy.streams_recurrent && best) break;  // only where nothing else fits
     const Recording recording = record(input, space, policy);
     const uint64_t needed = least_budget(input, recording);
     if (needed < least) least = needed, leanest = policy;

@@ -129,6 +129,35 @@ TEST(MemoryBudget, IsKeptByAGraphWhoseFeaturesAreTenTimesItsSize) {
                         {"train", "run", "--model", "config.json", "--data", "graph", "--steps", "2"});
 }
 
+// The recurrent weight of a layer is held while the loop over time goes on; of the second model it is as
+// large as the budget, and is read again at each time step.
+TEST(MemoryBudget, IsKeptByRecurrentModelsTenTimesItsSize) {
+  if (kSanitized) GTEST_SKIP() << "sanitizers take memory of their own";
+  struct Case {
+    const char* config;
+    uint64_t parameters;
+    bool reads_again;
+  };
+  for (const auto& [config, parameters, reads_again] :
+       {Case{R"({"model_type": "lstm", "embedding_size": 768, "hidden_size": 768, "num_layers": 7})",
+             7 * 8 * 768 * 769 + 256 * (2 * 768 + 1), false},
+        Case{R"({"model_type": "gru", "embedding_size": 256, "hidden_size": 2048, "num_layers": 2})",
+             3 * 2048 * (256 + 3 * 2048 + 4) + 256 * (256 + 2048 + 1), true}}) {
+    const ToolRun tool(HEADRACE_BINARY, config, 40000);
+    const uint64_t budget = uint64_t{parameters} * 12 / 10;
+    const std::vector<std::string> shape{"--seq", "8", "--batch", "1"};
+    std::vector<std::string> plan{"plan",  "--model", "config.json", "--memory", std::to_string(budget),
+                                  "--json"};
+    plan.insert(plan.end(), shape.begin(), shape.end());
+    const auto planned = nlohmann::json::parse(tool.run(plan).out);
+    EXPECT_EQ(planned["parameters"], parameters);
+    EXPECT_EQ(planned["policy"].get<std::string>().find("recurrent weights read again at each time step") !=
+                  std::string::npos,
+              reads_again);
+    expect_kept(tool, budget, shape);
+  }
+}
+
 TEST(MemoryBudget, IsKeptAtItsLeast) {
   if (kSanitized) GTEST_SKIP() << "sanitizers take memory of their own";
   const ToolRun tool(
