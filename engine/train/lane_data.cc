@@ -2,12 +2,17 @@
 
 #include <fmt/format.h>
 
+#include "engine/math/random.h"
 #include "storage/error.h"
 
 namespace headrace::train {
 
 LaneData::LaneData(const TextDataOptions& options)
-    : TextData(options), lanes_(options.batch), seq_(options.seq), lane_windows_(windows() / options.batch) {
+    : TextData(options),
+      lanes_(options.batch),
+      seq_(options.seq),
+      seed_(options.seed),
+      lane_windows_(windows() / options.batch) {
   if (lane_windows_ > 0) return;
   throw Error(
       ErrorKind::kUsage,
@@ -23,11 +28,14 @@ std::string LaneData::description() const {
 }
 
 void LaneData::fetch(uint64_t step, BatchData& batch) const {
+  const uint64_t epoch = step / lane_windows_, done = step % lane_windows_;
+  const uint64_t left_out = windows() - lanes_ * lane_windows_;
+  const uint64_t skipped = math::permuted(seed_, epoch, left_out + 1, 0);
+  const uint64_t place = (math::permuted(seed_, epoch, lane_windows_, 0) + done) % lane_windows_;
   std::vector<uint64_t> windows;
-  for (uint64_t lane = 0; lane < lanes_; lane++)
-    windows.push_back(lane * lane_windows_ + step % lane_windows_);
+  for (uint64_t lane = 0; lane < lanes_; lane++) windows.push_back(skipped + lane * lane_windows_ + place);
   read_windows(windows, batch);
-  batch.starts_lanes = step % lane_windows_ == 0;
+  batch.starts_lanes = done == 0 || place == 0;
 }
 
 }  // namespace headrace::train
