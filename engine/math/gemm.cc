@@ -219,7 +219,7 @@ int64_t packed_nt_floats(int64_t out, int64_t in) { return round_up(out, kMaxTil
 
 void pack_nt(WeightView w, int64_t first_row, float* packed) {
   const Kernels& kernel = kernels();
-  HEADRACE_CHECK(first_row % kernel.tile_columns == 0);
+  HEADRACE_CHECK(first_row % kernel.tile_columns == 0 && reinterpret_cast<uintptr_t>(packed) % 64 == 0);
   parallel_for((w.rows + kernel.tile_columns - 1) / kernel.tile_columns, [&](int64_t strip) {
     const int64_t row = strip * kernel.tile_columns;
     float* to = packed + (first_row + row) * w.columns;
@@ -238,6 +238,7 @@ int64_t packed_nn_floats(int64_t out, int64_t in) { return round_up(in, kMaxTile
 
 void pack_nn(WeightView w, int64_t first_row, int64_t out, float* packed) {
   const Kernels& kernel = kernels();
+  HEADRACE_CHECK(reinterpret_cast<uintptr_t>(packed) % 64 == 0);
   for_each_rows(w.rows, w.columns, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++)
       kernel.pack_row(w, row, 0, w.columns, packed + (first_row + row) * kernel.tile_columns,

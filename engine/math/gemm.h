@@ -39,7 +39,8 @@ size_t gemm_tn_workspace_bytes(int64_t tokens, int64_t out, int64_t in);
 
 // --- Products of one weight with many small matrices, one after the other ---
 // The weight is packed once, a block of its rows at a time (`w` holds rows [first_row, ...) of `out`; whole
-// panels), and used any number of times; the results have the bits of gemm_nt and gemm_nn.
+// panels), and used any number of times; the results have the bits of gemm_nt and gemm_nn. `packed` is
+// 64-byte aligned.
 int64_t packed_nt_floats(int64_t out, int64_t in);
 void pack_nt(WeightView w, int64_t first_row, float* packed);
 void gemm_nt_packed(ConstMatrix x, const float* packed, const float* bias, Matrix y);

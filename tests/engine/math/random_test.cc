@@ -89,6 +89,47 @@ TEST(FillNormal, HasTheMomentsOfANormal) {
   EXPECT_NEAR(moments[4], 3, 0.05);
 }
 
+TEST(FillUniform, ValuesDoNotDependOnHowTheRangeIsCut) {
+  constexpr int64_t kCount = 20003;
+  std::vector<float> whole(kCount);
+  fill_uniform(7, 11, 5, kCount, 0.25F, whole.data());
+  for (const int64_t cut : {1, 3, 4, 1000}) {
+    std::vector<float> parts(kCount);
+    for (int64_t i = 0; i < kCount; i += cut)
+      fill_uniform(7, 11, static_cast<uint64_t>(5 + i), std::min(cut, kCount - i), 0.25F, parts.data() + i);
+    testing::expect_same_bits(parts, whole, "cut every " + std::to_string(cut));
+  }
+}
+
+TEST(FillUniform, HasTheSameBitsForAnyThreadsAndTarget) {
+  testing::expect_same_bits_everywhere([] {
+    std::vector<float> values(50001);
+    fill_uniform(3, 1, 2, std::ssize(values), 0.125F, values.data());
+    return values;
+  });
+}
+
+TEST(FillUniform, IsEvenOverItsRange) {
+  constexpr int64_t kCount = 1 << 20;
+  std::vector<float> values(kCount);
+  fill_uniform(testing::kSeed, 0, (uint64_t{1} << 34) - 9, kCount, 0.5F, values.data());
+  std::vector<int64_t> parts(16);
+  double mean = 0, square = 0;
+  for (const float value : values) {
+    ASSERT_GE(value, -0.5F);
+    ASSERT_LT(value, 0.5F);
+    parts[static_cast<size_t>((value + 0.5F) * 16)]++;
+    mean += static_cast<double>(value) / kCount;
+    square += static_cast<double>(value) * static_cast<double>(value) / kCount;
+  }
+  for (const int64_t part : parts) EXPECT_NEAR(static_cast<double>(part), kCount / 16.0, 5 * 256.0);
+  EXPECT_NEAR(mean, 0, 0.002);
+  EXPECT_NEAR(square, 1.0 / 12, 0.001);
+  std::vector<float> other(kCount);
+  fill_uniform(testing::kSeed + 1, 0, (uint64_t{1} << 34) - 9, kCount, 0.5F, other.data());
+  EXPECT_NE(values, other);
+}
+
 TEST(Permuted, IsABijectionForAnySize) {
   for (uint64_t n = 1; n <= 300; n++) {
     std::vector<bool> taken(n);
