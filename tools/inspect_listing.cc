@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string_view>
 
 #include "storage/error.h"
 #include "storage/tensor_values.h"
 #include "storage/text.h"
 #include "tools/inspect_report.h"
+#include "tools/run_input.h"
 
 namespace headrace::tools {
 namespace {
@@ -46,11 +48,36 @@ bool weights_only(const std::vector<size_t>& selected, const TensorSource& sourc
   });
 }
 
+// Names of what the model has beside parameters: state, and tensors of the data. Of a model that cannot be
+// built none are known.
+std::set<std::string> names_beside_parameters(const SourceInfo& info) {
+  std::set<std::string> names;
+  try {
+    const auto model = models::build_model(kept_config(info.model_json), train::RunOptions());
+    const std::vector<storage::TensorSpec> specs = model->tensors();
+    for (storage::TensorId id = 0; id < specs.size(); id++) {
+      if (specs[id].slots == 2 && !model->is_state(id)) continue;
+      for (const storage::TensorPart& part : specs[id].parts) names.insert(part.name);
+    }
+  } catch (const std::exception&) {
+    names.clear();
+  }
+  return names;
+}
+
+uint64_t parameters_among(const std::vector<size_t>& selected, const TensorSource& source) {
+  const std::set<std::string> others = names_beside_parameters(source.info());
+  uint64_t count = 0;
+  for (const size_t i : selected)
+    if (!others.contains(source.tensors()[i].name)) count += source.tensors()[i].elements;
+  return count;
+}
+
 std::string headline(const SourceInfo& info, const std::vector<size_t>& selected,
                      const TensorSource& source) {
-  uint64_t elements = 0, bytes = 0, stored = 0;
+  const uint64_t parameters = parameters_among(selected, source);
+  uint64_t bytes = 0, stored = 0;
   for (const size_t i : selected) {
-    elements += source.tensors()[i].elements;
     bytes += source.tensors()[i].bytes;
     stored += source.tensors()[i].stored_bytes;
   }
@@ -60,7 +87,7 @@ std::string headline(const SourceInfo& info, const std::vector<size_t>& selected
   const ordered_json model = model_of(info);
   if (model.is_object() && model.contains("model_type") && model["model_type"].is_string())
     text += printable(model["model_type"].get<std::string>(), 60) + ", ";
-  text += fmt::format("{} parameters ({}), {}", elements, format_count(static_cast<double>(elements)),
+  text += fmt::format("{} parameters ({}), {}", parameters, format_count(static_cast<double>(parameters)),
                       format_size(bytes));
   if (info.step)
     text += weights_only(selected, source) ? " of parameters" : " of parameters and optimizer state";
@@ -156,6 +183,7 @@ std::string listing_json(const TensorSource& source, const std::vector<size_t>& 
     stored += tensor.stored_bytes;
   }
   json["elements"] = elements;
+  json["parameters"] = parameters_among(selected, source);
   json["bytes"] = bytes;
   json["stored_bytes"] = stored;
   json["faults"] = info.faults;

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "build_paths.h"
+#include "tests/support/npy_writer.h"
 #include "tests/support/process.h"
 #include "tests/support/safetensors_writer.h"
 #include "tests/support/tool_run.h"
@@ -71,6 +72,31 @@ TEST_F(Inspect, ListsChecksAndComparesRuns) {
   EXPECT_EQ(difference["differences"][0]["tensor"], "wte.weight");
   EXPECT_GT(difference["differences"][0]["max_absolute"], 0.0);
   EXPECT_EQ(difference["b_step"], 4);
+}
+
+// Neither what a recurrent model carries nor the features of a graph are parameters.
+TEST_F(Inspect, CountsTheParametersThatTrainingCounts) {
+  testing::write_file(tool_.path("lstm.json"),
+                      R"({"model_type": "lstm", "embedding_size": 8, "hidden_size": 24, "num_layers": 1})");
+  testing::write_file(tool_.path("gcn.json"), R"({"model_type": "gcn", "hidden": [5]})");
+  std::filesystem::create_directory(tool_.path("graph"));
+  testing::write_file(tool_.path("graph/features.npy"),
+                      testing::npy_array<float>({6, 7}, std::vector<float>(6 * 7, 0.5F)));
+  testing::write_file(tool_.path("graph/labels.npy"), testing::npy_array<int32_t>({6}, {0, 1, 2, 0, 1, 2}));
+  testing::write_file(tool_.path("graph/edges.npy"), testing::npy_array<int32_t>({2, 2}, {0, 1, 1, 2}));
+  for (const auto& [model, data, others] :
+       {std::tuple{"lstm", "text", 2 * 4 * 24}, {"gcn", "graph", 6 * 7}}) {
+    const ProcessResult trained =
+        tool_.run({"train", model, "--model", std::string(model) + ".json", "--data", data, "--steps", "1",
+                   "--batch", "4", "--json", "--memory", "64MiB"});
+    ASSERT_EQ(trained.exit_status, 0) << trained.err;
+    const auto summary = nlohmann::json::parse(trained.out.substr(trained.out.rfind("{\"summary\"")));
+    const nlohmann::json list = json({model});
+    EXPECT_EQ(list["parameters"], summary["parameters"]) << model;
+    EXPECT_EQ(list["elements"].get<int>() - list["parameters"].get<int>(), others) << model;
+    EXPECT_THAT(tool_.run({"inspect", model}).out, HasSubstr(list["parameters"].dump() + " parameters ("))
+        << model;
+  }
 }
 
 TEST_F(Inspect, ListsARunInUseAndRefusesToReadIt) {
