@@ -52,7 +52,9 @@ TEST_P(Tutorials, WorkAsWritten) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Page, Tutorials, ::testing::Values("tutorial-tables.md", "tutorial-graphs.md"),
+INSTANTIATE_TEST_SUITE_P(Page, Tutorials,
+                         ::testing::Values("tutorial-tables.md", "tutorial-graphs.md",
+                                           "tutorial-recurrent.md"),
                          [](const auto& each) {
                            std::string name;
                            for (const char c : each.param)
