@@ -43,6 +43,11 @@ struct Family {
 
 const Family kGpt2{kConfig, {"--seq", "48", "--batch", "3", "--memory", "36MiB"}, "text", nullptr};
 
+const Family kLstm{R"({"model_type": "lstm", "embedding_size": 128, "hidden_size": 256, "num_layers": 2})",
+                   {"--seq", "24", "--batch", "3", "--memory", "32MiB"},
+                   "text",
+                   nullptr};
+
 void write_table(const std::string& path) {
   std::string table;
   for (uint64_t row = 0; row < 500; row++) {
@@ -151,7 +156,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(KilledRunOptions{&kGpt2, "0.5", "1", 20}, KilledRunOptions{&kGpt2, "0", "1", 20},
                       KilledRunOptions{&kGpt2, "0.5", "3", 10}, KilledRunOptions{&kMlp, "0", "1", 8},
                       KilledRunOptions{&kMlp, "0.5", "2", 4}, KilledRunOptions{&kGcn, "0", "1", 6},
-                      KilledRunOptions{&kGcn, "0.5", "2", 3}));
+                      KilledRunOptions{&kGcn, "0.5", "2", 3}, KilledRunOptions{&kLstm, "0", "1", 6},
+                      KilledRunOptions{&kLstm, "0.5", "2", 3}));
 
 TEST(KilledRun, SaysWhichStepWasInFlight) {
   const ToolRun tool(HEADRACE_BINARY, kConfig, 40000);

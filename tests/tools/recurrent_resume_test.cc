@@ -1,11 +1,9 @@
-// What the lanes of a recurrent model carry survives with the run: stopped, killed, saved and restored
-// between two windows of a lane, it goes on as if nothing had happened.
+// What the lanes of a recurrent model carry survives with the run: stopped, or saved and restored, between
+// two windows of a lane, it goes on as if nothing had happened. (tests/tools/crash_test.cc kills it.)
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <csignal>
-#include <filesystem>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -28,7 +26,6 @@ class RecurrentResume : public ::testing::TestWithParam<std::string> {
   RecurrentResume() {
     const ProcessResult whole = tool_.train("whole", kSteps, options_);
     EXPECT_EQ(whole.exit_status, 0) << whole.err;
-    seconds_ = whole.seconds;
     digest_ = tool_.digest("whole");
     metrics_ = tool_.metrics("whole");
     EXPECT_EQ(metrics_.size(), kSteps);
@@ -45,28 +42,9 @@ class RecurrentResume : public ::testing::TestWithParam<std::string> {
   std::vector<std::string> options_{"--seq",     "32",    "--batch",      "3",       "--lr",   "0.003",
                                     "--memory",  "40MiB", "--block-size", "64KiB",   "--seed", "3",
                                     "--threads", "2",     "--schedule",   "constant"};
-  double seconds_ = 0;
   std::string digest_;
   std::vector<std::string> metrics_;
 };
-
-TEST_P(RecurrentResume, AfterKillsInTheMiddleOfTheLanes) {
-  const uint32_t seed = std::random_device{}();
-  std::printf("seed %u\n", seed);
-  std::mt19937 random(seed);
-  int kills = 0;
-  for (bool ended = false; !ended;) {
-    Process process(HEADRACE_BINARY, {.arguments = tool_.train_arguments("killed", kSteps, options_),
-                                      .directory = tool_.directory()});
-    const auto moment = std::chrono::milliseconds(random() % uint64_t(seconds_ * 900));
-    if (kills < 5 && !process.wait_for(moment)) process.send(SIGKILL);
-    const ProcessResult result = process.finish();
-    ended = result.signal == 0;
-    kills += !ended;
-    ASSERT_EQ(ended ? result.exit_status : 0, 0) << result.err;
-  }
-  expect_whole("killed", std::to_string(kills) + " kills, seed " + std::to_string(seed));
-}
 
 TEST_P(RecurrentResume, AfterOrderlyStopsWhereverTheseAre) {
   Process process(HEADRACE_BINARY, {.arguments = tool_.train_arguments("stopped", kSteps, options_),
