@@ -12,6 +12,7 @@
 
 #include "build_paths.h"
 #include "models/recurrent_model.h"
+#include "tests/models/recurrent_testing.h"
 #include "tests/support/golden.h"
 #include "tests/support/safetensors_reader.h"
 #include "tests/support/training_run.h"
@@ -39,7 +40,7 @@ class RecurrentGolden : public ::testing::TestWithParam<std::string> {
     initial_ = testing::tensors_behind(golden_, "initial.");
     // What the run's first state holds must not matter: the first batch starts the lanes.
     const char* const parts[] = {"state.h_l", "state.c_l"};
-    for (int part = 0; part < (config_.cell == "lstm" ? 2 : 1); part++)
+    for (int64_t part = 0; part < recurrent_cell(config_.cell).states(); part++)
       for (uint64_t l = 0; l < config_.num_layers; l++)
         initial_[parts[part] + std::to_string(l)] = std::vector<float>(lanes_ * config_.hidden_size, 5);
   }
@@ -111,8 +112,8 @@ TEST_P(RecurrentGolden, TrainsTenStepsWithClipping) {
   testing::expect_golden_training(run_training(*model, training, batches_), golden_);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cells, RecurrentGolden, ::testing::Values("rnn", "lstm", "gru"),
-                         [](const auto& instance) { return instance.param; });
+INSTANTIATE_TEST_SUITE_P(Cells, RecurrentGolden, ::testing::ValuesIn(testing::cell_names()),
+                         testing::cell_test_name);
 
 }  // namespace
 }  // namespace headrace::models

@@ -10,9 +10,9 @@
 
 #include <fmt/format.h>
 
-#include "models/recurrent_cells.h"
 #include "models/recurrent_model.h"
 #include "storage/error.h"
+#include "tests/models/recurrent_testing.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/training_run.h"
 
@@ -31,7 +31,7 @@ RecurrentConfig config_of(const std::string& cell) {
   config.cell = cell;
   config.vocab_size = kVocabulary;
   config.embedding_size = 24;
-  config.hidden_size = cell == "rnn" ? 600 : 270;
+  config.hidden_size = recurrent_cell(cell).gates == 1 ? 600 : 270;
   config.num_layers = 2;
   return config;
 }
@@ -135,14 +135,8 @@ TEST_P(RecurrentSameBits, DependOnWhatTheLanesCarry) {
   EXPECT_NE(result.digest, expected_.digest);
 }
 
-std::vector<std::string> names() {
-  std::vector<std::string> all;
-  for (const RecurrentCell& cell : recurrent_cells()) all.push_back(cell.name);
-  return all;
-}
-
-INSTANTIATE_TEST_SUITE_P(Cells, RecurrentSameBits, ::testing::ValuesIn(names()),
-                         [](const auto& instance) { return instance.param; });
+INSTANTIATE_TEST_SUITE_P(Cells, RecurrentSameBits, ::testing::ValuesIn(testing::cell_names()),
+                         testing::cell_test_name);
 
 }  // namespace
 }  // namespace headrace::models
