@@ -6,6 +6,7 @@
 #include "engine/math/gru_cell.h"
 #include "engine/math/lstm_cell.h"
 #include "engine/math/rnn_cell.h"
+#include "engine/math/rnn_relu_cell.h"
 #include "storage/error.h"
 
 namespace headrace::models {
@@ -13,6 +14,7 @@ namespace headrace::models {
 std::span<const RecurrentCell> recurrent_cells() {
   static const std::vector<RecurrentCell> cells{
       math::rnn_cell(),
+      math::rnn_relu_cell(),
       math::lstm_cell(),
       math::gru_cell(),
   };
