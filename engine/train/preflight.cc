@@ -198,6 +198,26 @@ std::vector<MemoryPart> shares_of_largest(const PreflightInput& input, const Ent
   return best;
 }
 
+// The policy that needs the least. Of those that read recurrent weights again, smaller micro-batches make
+// more operations, which take memory as well: where halving them has not helped, halving them twice is not
+// tried.
+class Leanest {
+ public:
+  void add(const ExecutionPolicy& policy, uint64_t bytes) {
+    if (bytes < bytes_) bytes_ = bytes, policy_ = policy;
+    if (policy.streams_recurrent && bytes < streaming_bytes_)
+      streaming_bytes_ = bytes, streaming_micro_batch_ = policy.micro_batch;
+  }
+  bool passes_over(const ExecutionPolicy& policy) const {
+    return policy.streams_recurrent && policy.micro_batch < (streaming_micro_batch_ + 1) / 2;
+  }
+  const ExecutionPolicy& policy() const { return policy_; }
+
+ private:
+  uint64_t bytes_ = ~uint64_t{0}, streaming_bytes_ = ~uint64_t{0}, streaming_micro_batch_ = 0;
+  ExecutionPolicy policy_;
+};
+
 uint64_t least_budget(const PreflightInput& input, const Recording& recording) {
   const uint64_t bytes = recording.least_arena_bytes + fixed_bytes(input.layout, recording.operations) +
                          input.reserved_bytes + input.data_bytes;
@@ -265,13 +285,13 @@ Preflight preflight(const PreflightInput& input) {
   const EntrySpace space(uint32_t(input.layout.blocks().size()));
   std::optional<Preflight> best;
   double best_seconds = 0;
-  uint64_t least = ~uint64_t{0};
-  ExecutionPolicy leanest;
+  Leanest leanest;
   for (const ExecutionPolicy& policy : policies(input)) {
     if (policy.streams_recurrent && best) break;  // only where nothing else fits
+    if (leanest.passes_over(policy)) continue;
     const Recording recording = record(input, space, policy);
     const uint64_t needed = least_budget(input, recording);
-    if (needed < least) least = needed, leanest = policy;
+    leanest.add(policy, needed);
     if (needed > input.memory_bytes) continue;
     Preflight candidate;
     candidate.policy = policy;
@@ -293,19 +313,16 @@ Preflight preflight(const PreflightInput& input) {
     const bool nothing_extra = !policy.recompute_logits && !policy.recompute_layers;
     if (nothing_extra && transfer < compute) break;  // the disk is hidden; nothing computes less
   }
-  if (!best) refuse(input, least_of(input, space, leanest));
+  if (!best) refuse(input, least_of(input, space, leanest.policy()));
   return *best;
 }
 
 LeastMemory least_memory(const PreflightInput& input) {
   const EntrySpace space(uint32_t(input.layout.blocks().size()));
-  uint64_t least = ~uint64_t{0};
-  ExecutionPolicy leanest;
-  for (const ExecutionPolicy& policy : policies(input)) {
-    const uint64_t needed = least_budget(input, record(input, space, policy));
-    if (needed < least) least = needed, leanest = policy;
-  }
-  return least_of(input, space, leanest);
+  Leanest leanest;
+  for (const ExecutionPolicy& policy : policies(input))
+    if (!leanest.passes_over(policy)) leanest.add(policy, least_budget(input, record(input, space, policy)));
+  return least_of(input, space, leanest.policy());
 }
 
 }  // namespace headrace::train
