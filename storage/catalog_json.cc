@@ -49,6 +49,7 @@ std::string tensors_to_json(std::span<const TensorSpec> tensors) {
     json planes = json::array(), parts = json::array();
     for (const Plane& plane : tensor.planes) {
       planes.push_back({{"name", plane.name}, {"element_bytes", plane.element_bytes}});
+      if (plane.group != 1) planes.back()["group"] = plane.group;
     }
     for (const TensorPart& part : tensor.parts) {
       parts.push_back({{"name", part.name}, {"shape", part.shape}, {"first_element", part.first_element}});
@@ -74,7 +75,8 @@ std::vector<TensorSpec> tensors_from_json(std::string_view text) {
     tensor.block_rows = number_at<uint64_t>(entry, "block_rows");
     tensor.slots = number_at<uint32_t>(entry, "slots");
     for (const json& plane : entry.at("planes")) {
-      tensor.planes.push_back({plane.at("name"), number_at<uint32_t>(plane, "element_bytes")});
+      const uint32_t group = plane.contains("group") ? number_at<uint32_t>(plane, "group") : 1;
+      tensor.planes.push_back({plane.at("name"), number_at<uint32_t>(plane, "element_bytes"), group});
     }
     for (const json& part : entry.at("parts")) {
       tensor.parts.push_back({part.at("name"), shape_at(part), number_at<uint64_t>(part, "first_element")});

@@ -318,12 +318,12 @@ uint64_t piece_elements(const Plane& plane) {
 
 uint32_t piece_count(const BlockLayout& block, const Plane& plane) {
   const uint64_t each = piece_elements(plane);
-  return static_cast<uint32_t>((block.elements + each - 1) / each);
+  return static_cast<uint32_t>((plane.values(block.elements) + each - 1) / each);
 }
 
 uint64_t piece_bytes(const BlockLayout& block, const Plane& plane, uint32_t piece) {
   const uint64_t each = piece_elements(plane);
-  return std::min(each, block.elements - piece * each) * plane.element_bytes;
+  return std::min(each, plane.values(block.elements) - piece * each) * plane.element_bytes;
 }
 
 }  // namespace headrace::storage

@@ -79,7 +79,7 @@ bool is_weight_plane(const Plane& plane);
 bool holds_plane(const CheckpointManifest& manifest, const Plane& plane);
 
 // How a plane of a block is cut into pieces.
-uint64_t piece_elements(const Plane& plane);  // of all but the last
+uint64_t piece_elements(const Plane& plane);  // values; of all but the last
 uint32_t piece_count(const BlockLayout& block, const Plane& plane);
 uint64_t piece_bytes(const BlockLayout& block, const Plane& plane, uint32_t piece);
 

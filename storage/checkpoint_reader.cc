@@ -227,7 +227,7 @@ void CheckpointReader::read(TensorId tensor, uint32_t plane_index, uint64_t firs
     const uint64_t row = first_element / spec.columns;
     const BlockLayout& block =
         layout_.block(layout_.first_block(tensor) + static_cast<BlockId>(row / spec.block_rows));
-    const uint64_t in_block = first_element - block.first_row * spec.columns;
+    const uint64_t in_block = (first_element - block.first_row * spec.columns) / plane.group;  // values
     const auto number = static_cast<uint32_t>(in_block / piece);
     const uint64_t index = frame_index(block.id, plane_index, number);
     const uint64_t bytes = piece_bytes(block, plane, number);
@@ -245,7 +245,7 @@ void CheckpointReader::read(TensorId tensor, uint32_t plane_index, uint64_t firs
       std::copy_n(kept.begin() + static_cast<ptrdiff_t>(skip), part, values.begin());
     }
     values = values.subspan(part);
-    first_element += part / plane.element_bytes;
+    first_element += part / plane.element_bytes * plane.group;
   }
 }
 

@@ -46,7 +46,8 @@ class CheckpointReader {
     std::vector<std::byte> packed_, piece_;
     uint64_t frame_ = ~uint64_t{0};  // that piece_ holds
   };
-  // Values of a plane of a tensor (row-major) from element `first_element` on; as many as `values` takes.
+  // Values of a plane of a tensor (row-major) from that of element `first_element` on, the first of its
+  // group; as many as `values` takes.
   void read(TensorId tensor, uint32_t plane, uint64_t first_element, std::span<std::byte> values,
             Workspace& workspace) const;
 

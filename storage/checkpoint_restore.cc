@@ -18,12 +18,7 @@ std::string difference(const TensorSpec& saved, const TensorSpec& wanted, bool w
   if (saved.rows != wanted.rows || saved.columns != wanted.columns)
     return fmt::format("is [{}, {}] in the checkpoint and [{}, {}] in the model", saved.rows, saved.columns,
                        wanted.rows, wanted.columns);
-  const bool same_parts =
-      std::equal(saved.parts.begin(), saved.parts.end(), wanted.parts.begin(), wanted.parts.end(),
-                 [](const TensorPart& a, const TensorPart& b) {
-                   return a.name == b.name && a.shape == b.shape && a.first_element == b.first_element;
-                 });
-  if (!same_parts) return "has other parts in the checkpoint than in the model";
+  if (saved.parts != wanted.parts) return "has other parts in the checkpoint than in the model";
   const auto planes_of = [&](const TensorSpec& tensor) {
     std::span<const Plane> planes = tensor.planes;
     while (weights_only && !planes.empty() && !is_weight_plane(planes.back()))
@@ -31,9 +26,7 @@ std::string difference(const TensorSpec& saved, const TensorSpec& wanted, bool w
     return planes;
   };
   const auto a = planes_of(saved), b = planes_of(wanted);
-  const bool same_planes = std::equal(
-      a.begin(), a.end(), b.begin(), b.end(),
-      [](const Plane& x, const Plane& y) { return x.name == y.name && x.element_bytes == y.element_bytes; });
+  const bool same_planes = std::equal(a.begin(), a.end(), b.begin(), b.end());
   return same_planes ? "" : "has other planes in the checkpoint than in the model";
 }
 

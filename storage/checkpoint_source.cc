@@ -51,13 +51,14 @@ class CheckpointSource final : public TensorSource {
 
   const SourceInfo& info() const override { return info_; }
   std::span<const SourceTensor> tensors() const override { return tensors_; }
-  void read(size_t tensor, uint32_t plane, uint64_t first_element, std::span<std::byte> to) override {
+  void read(size_t tensor, uint32_t plane, uint64_t first_value, std::span<std::byte> to) override {
     HEADRACE_CHECK(reader_ != nullptr, "the source was opened for listing");
     const PartPlace& place = places_[tensor];
-    const uint64_t unit = tensors_[tensor].planes[plane].element_bytes;
-    HEADRACE_CHECK(first_element * unit + to.size() <= tensors_[tensor].elements * unit);
-    reader_->read(place.tensor, planes_[place.tensor][plane], place.first_element + first_element, to,
-                  *workspace_);
+    const SourcePlane& values = tensors_[tensor].planes[plane];
+    const uint64_t unit = values.element_bytes;
+    HEADRACE_CHECK(first_value * unit + to.size() <= value_count(tensors_[tensor], values) * unit);
+    const uint64_t first = (place.first_element / values.group + first_value) * values.group;
+    reader_->read(place.tensor, planes_[place.tensor][plane], first, to, *workspace_);
   }
 
  private:
@@ -72,7 +73,7 @@ class CheckpointSource final : public TensorSource {
     tensor.bytes = 0;
     for (const uint32_t plane : planes) {
       kept.push_back(std::move(tensor.planes[plane]));
-      tensor.bytes += tensor.elements * kept.back().element_bytes;
+      tensor.bytes += value_count(tensor, kept.back()) * kept.back().element_bytes;
     }
     tensor.planes = std::move(kept);
   }

@@ -150,7 +150,7 @@ void CheckpointWriter::begin(CheckpointTarget target) {
     const TensorSpec& tensor = layout_.tensor(block.tensor);
     missing_[block.id] = pieces_of(layout_, block.id, target_->manifest.weights_only);
     for (uint32_t p = 0; p < planes_of(tensor, target_->manifest.weights_only).last; p++)
-      stats_.content_bytes += block.elements * tensor.planes[p].element_bytes;
+      stats_.content_bytes += tensor.planes[p].values(block.elements) * tensor.planes[p].element_bytes;
   }
   if (!target_->earlier.empty()) link_unchanged(*target_);
   at("begun");

@@ -23,6 +23,7 @@ std::string tensor_hash(TensorSource& source, size_t tensor, std::span<std::byte
     });
     all.add_text(entry.planes[p].name);
     all.add_number(entry.planes[p].element_bytes);
+    if (entry.planes[p].group > 1) all.add_number(entry.planes[p].group);
     all.add_text(plane.hex());
   }
   return all.hex();

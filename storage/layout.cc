@@ -12,6 +12,7 @@ namespace {
 
 // A record is one value of LMDB's, whose size has 32 bits; the block's header takes up to a page of it.
 constexpr uint64_t kMaxPayload = (uint64_t{1} << 32) - (uint64_t{1} << 17);
+constexpr uint32_t kMostGroup = 1 << 16;
 constexpr uint32_t kMaxPlanes = 63;  // the store keeps a bit for each and one more
 
 [[noreturn]] void refuse(const TensorSpec& tensor, const std::string& why) {
@@ -41,6 +42,12 @@ void check_tensor(const TensorSpec& tensor) {
   std::unordered_set<std::string> plane_names;
   for (const Plane& plane : tensor.planes) {
     if (plane.element_bytes == 0) refuse(tensor, fmt::format("plane '{}' has no bytes", plane.name));
+    if (plane.group == 0 || plane.group > kMostGroup)
+      refuse(tensor, fmt::format("plane '{}' has groups of {} elements, not 1 to {}", plane.name, plane.group,
+                                 kMostGroup));
+    const bool cut = tensor.rows > tensor.block_rows;
+    if (cut && product(tensor, tensor.block_rows, tensor.columns) % plane.group != 0)
+      refuse(tensor, fmt::format("a group of plane '{}' would lie in two blocks", plane.name));
     if (!plane_names.insert(plane.name).second) refuse(tensor, fmt::format("two planes '{}'", plane.name));
   }
   const uint64_t elements = product(tensor, tensor.rows, tensor.columns);
@@ -67,7 +74,7 @@ BlockLayout block_at(const TensorSpec& tensor, uint64_t first_row) {
   for (const Plane& plane : tensor.planes) {
     PlaneExtent extent;
     extent.offset = block.payload_bytes;
-    extent.bytes = product(tensor, block.elements, plane.element_bytes);
+    extent.bytes = product(tensor, plane.values(block.elements), plane.element_bytes);
     extent.padded_bytes = sum(tensor, extent.bytes, kPlaneAlignment - 1) / kPlaneAlignment * kPlaneAlignment;
     block.payload_bytes = sum(tensor, block.payload_bytes, extent.padded_bytes);
     if (block.payload_bytes > kMaxPayload) {

@@ -1,9 +1,10 @@
 // How tensors are cut into blocks, and what a block's record holds. Pure arithmetic; no I/O.
 //
 // A tensor is stored as a matrix [rows, columns], cut along its rows into blocks. A block's record is a
-// sequence of planes, each holding one value an element of the block (row-major) and each padded with zeros
-// to kPlaneAlignment. The one-dimensional tensors of a layer share one record: a bundle, stored as
-// [elements, 1] in one block, with parts that say which elements belong to which named tensor.
+// sequence of planes, each holding one value an element of the block (row-major), or one a group of elements,
+// and each padded with zeros to kPlaneAlignment. The one-dimensional tensors of a layer share one record: a
+// bundle, stored as [elements, 1] in one block, with parts that say which elements belong to which named
+// tensor; a group there may belong to two.
 #pragma once
 
 #include <cstdint>
@@ -20,14 +21,18 @@ using BlockId = uint32_t;   // index of a block in the run, in the order of the 
 using TensorId = uint32_t;  // index in the tensor table
 
 struct Plane {
-  std::string name;  // "weight.high", "weight.low", "moment1", "moment2"
-  uint32_t element_bytes = 0;
+  std::string name;            // "weight.high", "weight.low", "moment1", "moment2"
+  uint32_t element_bytes = 0;  // of a value
+  uint32_t group = 1;          // consecutive elements that share a value: of a block, at its end maybe fewer
+  uint64_t values(uint64_t elements) const { return elements / group + (elements % group != 0 ? 1 : 0); }
+  bool operator==(const Plane&) const = default;
 };
 
 struct TensorPart {
   std::string name;  // Hugging Face's name: "h.0.ln_1.weight"
   std::vector<uint64_t> shape;
   uint64_t first_element = 0;  // in the stored matrix, row-major
+  bool operator==(const TensorPart&) const = default;
 };
 
 struct TensorSpec {
@@ -37,6 +42,7 @@ struct TensorSpec {
   uint32_t slots = 2;       // 2 trained, 1 frozen
   std::vector<Plane> planes;
   std::vector<TensorPart> parts;  // in element order, without gaps; a matrix has one, itself
+  bool operator==(const TensorSpec&) const = default;
 };
 
 struct PlaneExtent {

@@ -123,7 +123,7 @@ void read_plane(TensorSource& source, size_t tensor, uint32_t plane, std::span<s
                 const PieceVisitor& visit) {
   const SourceTensor& entry = source.tensors()[tensor];
   const uint64_t unit = entry.planes[plane].element_bytes;
-  const uint64_t bytes = unit == 0 ? entry.bytes : entry.elements * unit;
+  const uint64_t bytes = unit == 0 ? entry.bytes : value_count(entry, entry.planes[plane]) * unit;
   const uint64_t step = buffer.size() / std::max<uint64_t>(unit, 1) * std::max<uint64_t>(unit, 1);
   HEADRACE_CHECK(step > 0);
   for (uint64_t at = 0; at < bytes; at += step) {

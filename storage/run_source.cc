@@ -13,12 +13,15 @@ namespace {
 
 constexpr uint64_t kBatchBytes = uint64_t{8} << 20;  // read at once
 
-SourcePlane plane_of(const Plane& plane) {
+// Of the elements from `first` on of a tensor as it is stored.
+SourcePlane plane_of(const Plane& plane, uint64_t first) {
   ElementType type = ElementType::kOther;
   if (plane.name == "weight.high" && plane.element_bytes == 2) type = ElementType::kBF16;
   if (plane.name == "weight.float32" && plane.element_bytes == 4) type = ElementType::kF32;  // frozen
   if (plane.name.starts_with("moment") && plane.element_bytes == 4) type = ElementType::kF32;
-  return {plane.name, type, plane.element_bytes};
+  if (plane.name == "moment1.code" && plane.element_bytes == 1) type = ElementType::kI8;
+  if (plane.name == "moment2.code" && plane.element_bytes == 1) type = ElementType::kU8;
+  return {plane.name, type, plane.element_bytes, plane.group, static_cast<uint32_t>(first % plane.group)};
 }
 
 // Reads and verifies parts of planes of a store's blocks: whole chunks, as only these have a checksum.
@@ -29,7 +32,9 @@ class BlockReader {
   // Bytes [first, first + to.size()) of a plane of a tensor as it is stored, without padding.
   void read(TensorId tensor, uint32_t plane, uint64_t first, std::span<std::byte> to) {
     const TensorSpec& spec = store_.layout().tensor(tensor);
-    const uint64_t block_bytes = spec.block_rows * spec.columns * spec.planes[plane].element_bytes;
+    const Plane& values = spec.planes[plane];
+    const uint64_t block_elements = std::min(spec.block_rows, spec.rows) * spec.columns;
+    const uint64_t block_bytes = values.values(block_elements) * values.element_bytes;
     while (!to.empty()) {
       const auto index = static_cast<BlockId>(first / block_bytes);
       const BlockLayout& block = store_.layout().block(store_.layout().first_block(tensor) + index);
@@ -112,12 +117,13 @@ class RunSource final : public TensorSource {
 
   const SourceInfo& info() const override { return info_; }
   std::span<const SourceTensor> tensors() const override { return tensors_; }
-  void read(size_t tensor, uint32_t plane, uint64_t first_element, std::span<std::byte> to) override {
+  void read(size_t tensor, uint32_t plane, uint64_t first_value, std::span<std::byte> to) override {
     HEADRACE_CHECK(reader_ != nullptr, "the source was opened for listing");
-    const SourceTensor& entry = tensors_[tensor];
-    const uint64_t unit = entry.planes[plane].element_bytes;
-    HEADRACE_CHECK(first_element * unit + to.size() <= entry.elements * unit);
-    reader_->read(places_[tensor].tensor, plane, (places_[tensor].first_element + first_element) * unit, to);
+    const SourcePlane& entry = tensors_[tensor].planes[plane];
+    const uint64_t unit = entry.element_bytes;
+    HEADRACE_CHECK(first_value * unit + to.size() <= value_count(tensors_[tensor], entry) * unit);
+    const uint64_t first = places_[tensor].first_element / entry.group + first_value;
+    reader_->read(places_[tensor].tensor, plane, first * unit, to);
   }
 
  private:
@@ -139,16 +145,16 @@ class RunSource final : public TensorSource {
 std::vector<SourceTensor> tensors_of(const Layout& layout) {
   std::vector<SourceTensor> tensors;
   for (const TensorSpec& spec : layout.tensors()) {
-    uint64_t bytes = 0;
-    std::vector<SourcePlane> planes;
-    for (const Plane& plane : spec.planes) {
-      planes.push_back(plane_of(plane));
-      bytes += plane.element_bytes;
-    }
     for (const TensorPart& part : spec.parts) {
       uint64_t elements = 1;
       for (const uint64_t length : part.shape) elements *= length;
-      tensors.push_back({part.name, part.shape, elements, elements * bytes, elements * bytes, planes});
+      SourceTensor tensor{part.name, part.shape, elements, 0, 0, {}};
+      for (const Plane& plane : spec.planes) {
+        tensor.planes.push_back(plane_of(plane, part.first_element));
+        tensor.bytes += value_count(tensor, tensor.planes.back()) * plane.element_bytes;
+      }
+      tensor.stored_bytes = tensor.bytes;
+      tensors.push_back(std::move(tensor));
     }
   }
   return tensors;

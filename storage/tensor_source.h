@@ -24,7 +24,10 @@ namespace headrace::storage {
 struct SourcePlane {
   std::string name;                        // as Plane::name; a safetensors type's name
   ElementType type = ElementType::kOther;  // kOther: bytes of which we know no values
-  uint64_t element_bytes = 0;              // 0: unknown, the plane is read as bytes
+  uint64_t element_bytes = 0;              // of a value; 0: unknown, the plane is read as bytes
+  uint32_t group = 1;                      // elements that share a value
+  uint32_t before = 0;                     // of the first group, those that belong to the tensor before it
+  uint64_t value_of(uint64_t element) const { return (before + element) / group; }
 };
 
 struct SourceTensor {
@@ -35,6 +38,10 @@ struct SourceTensor {
   uint64_t stored_bytes = 0;  // that these take on disk; a share where others are compressed with them
   std::vector<SourcePlane> planes;
 };
+
+inline uint64_t value_count(const SourceTensor& tensor, const SourcePlane& plane) {
+  return plane.value_of(tensor.elements - 1) + 1;
+}
 
 struct SourceInfo {
   std::string kind;  // "run", "checkpoint", "safetensors"
@@ -52,9 +59,10 @@ class TensorSource {
   virtual ~TensorSource() = default;
   virtual const SourceInfo& info() const = 0;
   virtual std::span<const SourceTensor> tensors() const = 0;
-  // Elements of a plane from `first_element` on, as many as fill `to` (bytes, where the plane's element_bytes
-  // is 0). Only if the source was opened for reading.
-  virtual void read(size_t tensor, uint32_t plane, uint64_t first_element, std::span<std::byte> to) = 0;
+  // Values of a plane from `first_value` on, as many as fill `to` (bytes, where the plane's element_bytes is
+  // 0). An element has a value of its own, but in planes with groups. Only if the source was opened for
+  // reading.
+  virtual void read(size_t tensor, uint32_t plane, uint64_t first_value, std::span<std::byte> to) = 0;
 };
 
 enum class SourceUse : uint8_t {

@@ -44,8 +44,8 @@ auto with_threads(uint32_t threads, const Body& body) {
 // Opens the run for work, or refuses. A full disk is the waiter's affair, if there is one.
 class Opened {
  public:
-  Opened(const TrainInput& input, const Preflight& plan, TrainListener& listener,
-         storage::SpaceWaiter* waiter = nullptr)
+  Opened(const TrainInput& input, const storage::Layout& layout, const Preflight& plan,
+         TrainListener& listener, storage::SpaceWaiter* waiter = nullptr)
       : io_(open_session_io(input.session)) {
     for (const std::string& warning : io_.tuned.warnings) listener.narrate(warning);
     if (waiter != nullptr) patient_io_.emplace(*io_.io, *waiter);
@@ -56,6 +56,11 @@ class Opened {
     if (store->model_json() != input.model_json)
       throw Error(ErrorKind::kUsage, "the run in " + input.session.run_dir + " is of another model",
                   "give the run's own --model, or another directory for a new run");
+    // What updates and plans count on, and what a catalog may say, whoever wrote it.
+    if (!std::ranges::equal(store->layout().tensors(), layout.tensors()))
+      throw Error(ErrorKind::kCorrupt,
+                  "the tensors in the catalog of " + input.session.run_dir + " are not those of its model",
+                  "restore the run from a checkpoint or a copy");
     session_.emplace(Session::Parts{
         .input = input, .io = io, .store = std::move(store), .preflight = plan, .space = waiter});
     listener.narrate("disk access: " + io_.description());
@@ -274,9 +279,10 @@ storage::Layout make_layout(const Model& model, const RunOptions& run) {
   for (storage::TensorSpec& tensor : tensors) {
     const bool frozen = tensor.slots == 1;
     tensor.planes = frozen ? std::vector{frozen_plane()} : planes;
-    uint64_t element_bytes = 0;
-    for (const storage::Plane& plane : tensor.planes) element_bytes += plane.element_bytes;
-    const uint64_t panels = run.block_bytes / (element_bytes * tensor.columns * math::kPanel);
+    uint64_t panel_bytes = 0;
+    for (const storage::Plane& plane : tensor.planes)
+      panel_bytes += plane.values(tensor.columns * math::kPanel) * plane.element_bytes;
+    const uint64_t panels = run.block_bytes / panel_bytes;
     tensor.block_rows =
         tensor.columns == 1 && !frozen ? tensor.rows : std::max<uint64_t>(panels, 1) * uint64_t(math::kPanel);
   }
@@ -295,7 +301,7 @@ TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::a
 
     SpaceWait space({.waits = input.session.wait_for_space, .run_dir = input.session.run_dir}, listener,
                     stop);
-    Opened opened(input, plan, listener, &space);
+    Opened opened(input, layout, plan, listener, &space);
     const EndOfWaiting end{space};  // before `opened` goes, which waits for its threads
     space.watch(opened.session().store());
     TrainSummary summary;
@@ -335,7 +341,7 @@ EvalSummary evaluate(const TrainInput& input, TrainListener& listener, const std
     };
     const storage::Layout layout = make_layout(input.model, input.run);
     const Preflight plan = plan_work(input, layout, item_of(0).data, false, listener);
-    Opened opened(input, plan, listener);
+    Opened opened(input, layout, plan, listener);
     Evaluation evaluation(input.model.task(), opened.session().store().step());
     const auto start = std::chrono::steady_clock::now();
     const auto next = [&](const WorkItem& item) -> std::optional<WorkItem> {

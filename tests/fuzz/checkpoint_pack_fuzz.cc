@@ -33,7 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const storage::CheckpointReader reader(directory.path());
     const storage::TensorSpec& tensor = reader.layout().tensor(0);
     for (uint32_t plane = 0; plane < tensor.planes.size(); plane++) {
-      std::vector<std::byte> values(tensor.rows * tensor.columns * tensor.planes[plane].element_bytes);
+      const uint64_t count = tensor.planes[plane].values(tensor.rows * tensor.columns);
+      std::vector<std::byte> values(count * tensor.planes[plane].element_bytes);
       reader.read(0, plane, 0, values, workspace);
     }
   });

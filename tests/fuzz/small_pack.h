@@ -18,8 +18,13 @@ inline storage::CheckpointManifest small_manifest() {
   manifest.run_id = std::string(32, 'a');
   manifest.step = 7;
   manifest.model_json = manifest.cursor_json = manifest.configuration = "{}";
-  manifest.tensors = {
-      {"t", 5, 100, 2, 2, {{"weight.high", 2}, {"weight.low", 2}, {"moment1", 4}}, {{"t", {5, 100}, 0}}}};
+  manifest.tensors = {{"t",
+                       5,
+                       100,
+                       2,
+                       2,
+                       {{"weight.high", 2}, {"weight.low", 2}, {"moment1", 4}, {"moment2.scale", 4, 40}},
+                       {{"t", {5, 100}, 0}}}};
   return manifest;
 }
 

@@ -35,13 +35,13 @@ class HostileCheckpointTest : public ::testing::Test {
                        5,
                        20,
                        2,
-                       {{"weight.high", 2}, {"weight.low", 2}, {"moment1", 4}},
+                       {{"weight.high", 2}, {"weight.low", 2}, {"moment1.code", 1}, {"moment1.scale", 4, 10}},
                        {{"matrix", {30, 5}, 0}}}});
     const auto io = make_block_io({});
     const auto fill = [&](const BlockLayout& block, std::span<std::byte> payload) -> uint32_t {
       fill_payload(layout_, block, 1, payload);
       std::fill_n(payload.begin(), 150, std::byte{1});  // something to compress
-      return 3;
+      return 4;
     };
     Store::create({directory_ / "run", {}, layout_, "{}", "{}"}, *io, fill, 1, nullptr);
     save_checkpoint(directory_ / "run", saved_);
@@ -55,7 +55,8 @@ class HostileCheckpointTest : public ::testing::Test {
     for (TensorId t = 0; t < reader.layout().tensors().size(); t++) {
       const TensorSpec& tensor = reader.layout().tensor(t);
       for (uint32_t p = 0; p < tensor.planes.size(); p++) {
-        std::vector<std::byte> values(tensor.rows * tensor.columns * tensor.planes[p].element_bytes);
+        const uint64_t count = tensor.planes[p].values(tensor.rows * tensor.columns);
+        std::vector<std::byte> values(count * tensor.planes[p].element_bytes);
         if (reader.has_plane(t, p)) reader.read(t, p, 0, values, workspace);
       }
     }
@@ -149,6 +150,27 @@ TEST_F(HostileCheckpointTest, NumbersThatWouldTakeMemoryAreRefused) {
   expect_corrupt("more blocks than its packs");
   rewrite([&](auto& json) { tensor(json)["planes"][0]["element_bytes"] = 1 << 30; });
   expect_corrupt("values of");
+  for (const uint64_t group : {uint64_t{0}, uint64_t{1} << 17, (uint64_t{1} << 32) - 1, ~uint64_t{0}}) {
+    rewrite([&](auto& json) { tensor(json)["planes"][3]["group"] = group; });
+    expect_corrupt("makes no sense");
+  }
+  rewrite([&](auto& json) { tensor(json)["planes"][3]["group"] = -10; });
+  expect_corrupt("makes no sense");
+  rewrite(
+      [&](auto& json) { tensor(json)["planes"][3]["group"] = 30; });  // 20 rows of 5 elements are no groups
+  expect_corrupt("a group of plane 'moment1.scale' would lie in two blocks");
+  // As many blocks, of a great many elements.
+  rewrite([&](auto& json) {
+    tensor(json)["columns"] = uint64_t{1} << 58;
+    tensor(json)["parts"][0]["shape"] = {30, uint64_t{1} << 58};
+    for (auto& plane : tensor(json)["planes"]) plane["group"] = 1 << 16;
+  });
+  expect_corrupt("makes no sense");
+  // Sizes that agree with each other, and not with the packs.
+  rewrite([&](auto& json) { tensor(json)["planes"][3]["group"] = 20; });
+  expect_corrupt("claims a size");
+  rewrite([&](auto& json) { tensor(json)["planes"][1]["group"] = 10; });
+  expect_corrupt("claims a size");
   rewrite([&](auto& json) { tensor(json)["rows"] = ~uint64_t{0}; });
   expect_corrupt("");
   rewrite([&](auto& json) { tensor(json)["block_rows"] = 0; });
@@ -202,7 +224,7 @@ TEST_F(HostileCheckpointTest, RecordsThatLieAreRefused) {
   expect_corrupt("leaves a gap");
   lie([](auto& f) { f[0].block = 2; });
   expect_corrupt("a block that there is not");
-  lie([](auto& f) { f[0].plane = 3; });
+  lie([](auto& f) { f[0].plane = 4; });
   expect_corrupt("a plane that there is not");
   lie([](auto& f) { f[0].piece = 1; });
   expect_corrupt("a piece that there is not");
@@ -264,6 +286,9 @@ TEST_F(HostileCheckpointTest, ModelsThatDifferAreNamed) {
   refused("tensor 'matrix' is [30, 5] in the checkpoint and [29, 5] in the model", {other});
   other = own;
   other.planes.pop_back();
+  refused("has other planes", {other});
+  other = own;
+  other.planes[3].group = 20;
   refused("has other planes", {other});
   other = own;
   other.parts[0].shape = {5, 30};

@@ -27,6 +27,17 @@ TEST(Layout, CutsRowsIntoBlocksWithPaddedPlanes) {
   EXPECT_EQ(layout.element_count(), 30000u);
 }
 
+TEST(Layout, GroupsOfElementsShareAValue) {
+  TensorSpec tensor = matrix();
+  tensor.planes.push_back({"c", 4, 500});
+  const Layout layout({tensor});
+  EXPECT_EQ(layout.block(0).planes[2].bytes, 4u * 3000 / 500 * 4);
+  EXPECT_EQ(layout.block(2).planes[2].bytes, 2u * 3000 / 500 * 4);
+  // At the end there may be fewer.
+  tensor = {"v", 1001, 1, 1001, 2, {{"a", 2}, {"c", 4, 256}}, {{"v", {1001}, 0}}};
+  EXPECT_EQ(Layout({tensor}).block(0).planes[1].bytes, 4u * 4);
+}
+
 TEST(Layout, ChunksCoverARangeWithoutGaps) {
   const Layout layout = small_layout(256);
   for (const BlockLayout& block : layout.blocks()) {
@@ -55,6 +66,9 @@ TEST(Layout, RefusesTablesThatMakeNoSense) {
   refused("3 slots", [](TensorSpec& t) { t.slots = 3; });
   refused("0 planes", [](TensorSpec& t) { t.planes.clear(); });
   refused("no bytes", [](TensorSpec& t) { t.planes[0].element_bytes = 0; });
+  refused("groups of 0 elements", [](TensorSpec& t) { t.planes[0].group = 0; });
+  refused("groups of 65537 elements", [](TensorSpec& t) { t.planes[0].group = 65537; });
+  refused("would lie in two blocks", [](TensorSpec& t) { t.planes[0].group = 512; });
   refused("64 bits", [](TensorSpec& t) { t.rows = t.columns = uint64_t{1} << 40; });
   refused("take fewer rows", [](TensorSpec& t) {
     t.rows = t.block_rows = 1 << 20;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <random>
 
@@ -36,8 +37,9 @@ class RunSourceTest : public ::testing::Test {
     }
     uint64_t elements = 1;
     for (const uint64_t length : part.shape) elements *= length;
-    const uint64_t unit = spec.planes[plane].element_bytes;
-    return whole.substr(part.first_element * unit, elements * unit);
+    const uint64_t unit = spec.planes[plane].element_bytes, group = spec.planes[plane].group;
+    const uint64_t first = part.first_element / group, last = (part.first_element + elements - 1) / group;
+    return whole.substr(first * unit, (last + 1 - first) * unit);
   }
 
   TemporaryDirectory directory_;
@@ -56,10 +58,11 @@ TEST_F(RunSourceTest, GivesAnyElementsOfAnyPlane) {
     for (const TensorPart& part : layout.tensor(id).parts) {
       for (uint32_t plane = 0; plane < layout.tensor(id).planes.size(); plane++) {
         const std::string all = expected(layout, id, part, plane);
-        const uint64_t unit = layout.tensor(id).planes[plane].element_bytes, elements = all.size() / unit;
+        const uint64_t unit = layout.tensor(id).planes[plane].element_bytes, values = all.size() / unit;
+        ASSERT_EQ(value_count(source->tensors()[tensor], source->tensors()[tensor].planes[plane]), values);
         for (int round = 0; round < 20; round++) {
-          const uint64_t first = round == 0 ? 0 : random() % elements;
-          const uint64_t count = round == 0 ? elements : random() % (elements - first) + 1;
+          const uint64_t first = round == 0 ? 0 : random() % values;
+          const uint64_t count = round == 0 ? values : random() % (values - first) + 1;
           std::string got(count * unit, '\0');
           source->read(tensor, plane, first, std::as_writable_bytes(std::span(got)));
           ASSERT_EQ(got, all.substr(first * unit, count * unit)) << part.name << " plane " << plane;
@@ -89,11 +92,44 @@ TEST_F(RunSourceTest, JoinsTheHalvesOfAWeight) {
     ASSERT_EQ(joined[i], (uint32_t{high[i]} << 16) + static_cast<uint32_t>(int32_t{low[i]}));
 }
 
+// Of "q.bias", which begins in the middle of a group, and of a matrix.
+TEST_F(RunSourceTest, MakesMomentsOfCodesAndScales) {
+  const auto source = open_run(run_, {.use = SourceUse::kRead});
+  for (const size_t tensor : {6u, 8u}) {
+    const auto fields = value_fields(source->tensors()[tensor]);
+    ASSERT_EQ(fields.size(), 3u);
+    EXPECT_EQ(fields[1].name, "moment1");
+    EXPECT_EQ(fields[2].name, "moment2");
+    const uint64_t before = tensor == 8 ? 50 % 32 : 0, elements = source->tensors()[tensor].elements;
+    std::vector<int8_t> code1(elements);
+    std::vector<uint8_t> code2(elements);
+    std::vector<float> scale1((before + elements + 31) / 32), scale2(scale1.size());
+    source->read(tensor, 2, 0, std::as_writable_bytes(std::span(code1)));
+    source->read(tensor, 3, 0, std::as_writable_bytes(std::span(code2)));
+    source->read(tensor, 4, 0, std::as_writable_bytes(std::span(scale1)));
+    source->read(tensor, 5, 0, std::as_writable_bytes(std::span(scale2)));
+    for (const uint64_t first : {uint64_t{0}, uint64_t{13}, uint64_t{14}, elements - 1}) {
+      std::vector<float> moment1(elements - first), moment2(elements - first);
+      std::vector<std::byte> scratch;
+      read_values(*source, tensor, fields[1], first, std::as_writable_bytes(std::span(moment1)), scratch);
+      read_values(*source, tensor, fields[2], first, std::as_writable_bytes(std::span(moment2)), scratch);
+      for (uint64_t i = first; i < elements; i++) {
+        const double root1 = code1[i] / 127.0, root2 = code2[i] / 255.0;
+        const double s1 = double(scale1[(before + i) / 32]), s2 = double(scale2[(before + i) / 32]);
+        const double m = root1 * std::abs(root1) * s1, v = std::pow(root2, 4) * s2;
+        if (std::isnan(s1) || std::isnan(s2)) continue;
+        ASSERT_NEAR(double(moment1[i - first]), m, 1e-6 * std::abs(m) + 1e-44) << tensor << " " << i;
+        ASSERT_NEAR(double(moment2[i - first]), v, 1e-6 * std::abs(v) + 1e-44) << tensor << " " << i;
+      }
+    }
+  }
+}
+
 TEST_F(RunSourceTest, ListsARunThatIsInUseAndLeavesItsContentAlone) {
   const auto store = Store::open(run_, {}, *io_);
   const auto source = open_run(run_, {.use = SourceUse::kList});
   EXPECT_EQ(source->info().step, 3u);
-  EXPECT_EQ(source->tensors().size(), 6u);
+  EXPECT_EQ(source->tensors().size(), 9u);
   EXPECT_EQ(source->tensors()[3].name, "b.bias");
   expect_error(ErrorKind::kRefused, "run", [&] { open_run(run_, {.use = SourceUse::kRead}); });
 }

@@ -24,7 +24,9 @@ uint64_t mix(uint64_t value) {
 
 Layout small_layout(uint64_t block_rows) {
   const std::vector<Plane> adamw = {{"weight.high", 2}, {"weight.low", 2}, {"moment1", 4}, {"moment2", 4}};
-  std::vector<TensorSpec> tensors(4);
+  const std::vector<Plane> coded = {{"weight.high", 2},  {"weight.low", 2},        {"moment1.code", 1},
+                                    {"moment2.code", 1}, {"moment1.scale", 4, 32}, {"moment2.scale", 4, 32}};
+  std::vector<TensorSpec> tensors(6);
   tensors[0] = {"frozen", 100, 64, 50, 1, {{"weight.high", 2}}, {{"frozen", {100, 64}, 0}}};
   tensors[1] = {"matrix", 300, 100, block_rows, 2, adamw, {{"matrix", {300, 100}, 0}}};
   tensors[2] = {"wide", 5, 30000, 2, 2, adamw, {{"wide", {5, 30000}, 0}}};
@@ -35,6 +37,8 @@ Layout small_layout(uint64_t block_rows) {
                 2,
                 adamw,
                 {{"b.bias", {100}, 0}, {"a.weight", {200}, 100}, {"c.bias", {300}, 300}}};
+  tensors[4] = {"coded", 45, 96, block_rows, 2, coded, {{"coded", {45, 96}, 0}}};
+  tensors[5] = {"coded bundle", 95, 1, 95, 2, coded, {{"p.bias", {50}, 0}, {"q.bias", {45}, 50}}};
   return Layout(std::move(tensors));
 }
 
@@ -50,9 +54,10 @@ void fill_payload(const Layout& layout, const BlockLayout& block, uint64_t step,
   std::memset(payload.data(), 0, payload.size());
   for (uint32_t p = 0; p < block.planes.size(); p++) {
     if (step == 0 && p >= 2) continue;
-    const uint64_t first = block.first_row * tensor.columns;
-    const uint32_t bytes = tensor.planes[p].element_bytes;
-    for (uint64_t i = 0; i < block.elements; i++) {
+    const Plane& plane = tensor.planes[p];
+    const uint64_t first = block.first_row * tensor.columns / plane.group;
+    const uint32_t bytes = plane.element_bytes;
+    for (uint64_t i = 0; i < plane.values(block.elements); i++) {
       const uint64_t value = mix(mix(block.tensor * 16 + p) + mix(step) + (first + i));
       std::memcpy(payload.data() + block.planes[p].offset + i * bytes, &value, bytes);
     }

@@ -12,8 +12,10 @@
 
 namespace headrace::testing {
 
-// Tensors "frozen" (one slot), "matrix", "wide" and "bundle" (three parts); "matrix" has blocks of
-// `block_rows` rows and four planes of AdamW's, of which the last two are zero at step 0.
+// Tensors "frozen" (one slot), "matrix", "wide" and "bundle" (three parts) with four planes of AdamW's, of
+// which the last two are zero at step 0; "coded" and "coded bundle" (two parts) with six, of which the last
+// four are, and the last two have a value for 32 elements. "matrix" and "coded" have blocks of `block_rows`
+// rows.
 storage::Layout small_layout(uint64_t block_rows = 32);
 
 // The configuration of a run in `run_dir` on `shard_dirs`.
