@@ -200,7 +200,9 @@ std::string plan_text(const PlanReport& report) {
                          : "Nothing was written; this is what the training would take.\n";
   text += line("model", fmt::format("{}, {} parameters", printable(report.model),
                                     format_count(double(plan.parameters))));
-  text += line("state", format_size(plan.state_bytes) + " of parameters and optimizer state");
+  text += line("state", fmt::format("{} of parameters and optimizer state, {:.2f} bytes a parameter",
+                                    format_size(plan.state_bytes),
+                                    double(plan.state_bytes) / double(plan.parameters)));
   text += memory_text(plan) + disk_text(plan);
   text += line("a step has", fmt::format("{} tokens{}; {}", plan.tokens,
                                          plan.drawn_tokens ? ", evenly drawn as there is no text" : "",

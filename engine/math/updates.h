@@ -31,6 +31,29 @@ struct AdamWStep {
 void adamw(const AdamWStep& step, const float* gradient, int64_t n, uint16_t* high, uint16_t* low,
            float* moment1, float* moment2);
 
+// --- The same with moments of 8 bits, quantised in groups of 256 elements (after Dettmers et al. 2022) ---
+// A group keeps the largest |m| and the largest v as its scales s1 and s2, and of each element two codes:
+//   c1 = sign(m) floor(127 sqrt(|m| / s1) + d1),   m is then sign(c1) (c1 / 127)^2 s1;
+//   c2 = floor(255 (v / s2)^(1/4) + d2), at least 1 where v > 0,   v is then (c2 / 255)^4 s2,
+// so that the root of v has the grid of m: fine where it is large, and reaching far down. The update itself
+// takes the new moments before they are rounded.
+//
+// d is a dither from [0, 1) in place of the 1/2 of rounding to nearest. With beta2 = 0.999 a moment loses a
+// thousandth in a step, from a code to the next a sixtieth at least: rounded to nearest, it would never come
+// down again. The dither visits [0, 1) evenly from step to step (Weyl's sequence), so that over steps codes
+// move as the moments do: d2 = fraction((step 0x9e3779b9 + i 0x6a09e667) / 2^32) in 16 bits for element i of
+// a group, and d1 = fraction(d2 + 1/2).
+inline constexpr int64_t kMomentGroup = 256;  // elements
+struct Moments8bit {
+  int8_t* code1 = nullptr;   // [n]
+  uint8_t* code2 = nullptr;  // [n]
+  float* scale1 = nullptr;   // [groups]
+  float* scale2 = nullptr;
+};
+// Groups begin at the first element. `number` counts steps.
+void adamw8bit(const AdamWStep& step, uint64_t number, const float* gradient, int64_t n, uint16_t* high,
+               uint16_t* low, const Moments8bit& moments);
+
 // --- Stochastic gradient descent, as torch.optim.SGD computes it ---
 struct SgdStep {
   double lr = 0, momentum = 0;

@@ -12,6 +12,7 @@ namespace headrace::train {
 std::span<const OptimizerFamily> optimizer_families() {
   static const std::vector<OptimizerFamily> table{
       {"adamw", {"weight-decay", "beta1", "beta2", "eps"}, {}, make_adamw},
+      {"adamw8bit", {"weight-decay", "beta1", "beta2", "eps"}, {}, make_adamw8bit},
       {"adam", {"beta1", "beta2", "eps"}, {}, make_adamw},
       {"sgd", {"momentum", "nesterov"}, {{"lr", "0.01"}}, make_sgd},
       {"lion", {"weight-decay", "beta1", "beta2"}, {{"lr", "0.0001"}, {"beta2", "0.99"}}, make_lion},

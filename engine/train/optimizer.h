@@ -1,7 +1,7 @@
 // Optimizers: which planes a block's record has, and the update of a block in memory.
 //
 // Any thread, different blocks at the same time; work is spread over the calling oneTBB arena. The result of
-// an element depends on that element's values alone.
+// an element depends on that element's values alone, or on those of its group where elements share values.
 #pragma once
 
 #include <cstddef>
@@ -54,6 +54,7 @@ void check_optimizer_options(const RunOptions& options);
 
 // One file each.
 std::unique_ptr<Optimizer> make_adamw(const RunOptions& options);
+std::unique_ptr<Optimizer> make_adamw8bit(const RunOptions& options);
 std::unique_ptr<Optimizer> make_lion(const RunOptions& options);
 std::unique_ptr<Optimizer> make_sgd(const RunOptions& options);
 

@@ -29,6 +29,7 @@ CASES = {
     "adam.l2": dict(optimizer="adam", eps=1e-8, l2=0.2, **BETAS),
     "adamw": dict(optimizer="adamw", eps=1e-8, **{"weight-decay": 0.1}, **BETAS),
     "adamw.penalties": dict(optimizer="adamw", eps=1e-6, l1=0.03, l2=0.2, **{"weight-decay": 0.1}, **BETAS),
+    "adamw8bit": dict(optimizer="adamw8bit", eps=1e-8, **{"weight-decay": 0.1}, **BETAS),
     "lion": dict(optimizer="lion", beta1=0.9, beta2=0.99, **{"weight-decay": 0.3}),
 }
 
@@ -48,6 +49,59 @@ class Lion(torch.optim.Optimizer):
                 m.mul_(beta2).add_(p.grad, alpha=1 - beta2)
 
 
+GROUP = 256  # elements that share a scale
+
+
+def dithers(step, count):
+    """d1 and d2 of the elements of a group: 16 bits of a sequence that visits [0, 1) evenly."""
+    places = (step * 0x9E3779B9 + torch.arange(count) * 0x6A09E667) % 2**32
+    d2 = (places // 2**16).float() / 2**16
+    return (d2 + 0.5) % 1, d2
+
+
+class Moments8bit:
+    """What a group of elements keeps between two steps: codes and scales, at first all zero."""
+
+    def __init__(self, count):
+        self.c1, self.s1, self.c2, self.s2 = torch.zeros(count), torch.tensor(0.0), torch.zeros(count), torch.tensor(0.0)
+
+    def values(self):
+        return torch.sign(self.c1) * (self.c1 / 127) ** 2 * self.s1, (self.c2 / 255) ** 4 * self.s2
+
+    def keep(self, m, v, step):
+        d1, d2 = dithers(step, len(m))
+        self.s1, self.s2 = m.abs().max(), v.max()
+        self.c1 = torch.sign(m) * torch.floor(127 * torch.sqrt(m.abs() / self.s1) + d1)
+        self.c2 = torch.floor(255 * torch.sqrt(torch.sqrt(v / self.s2)) + d2)
+        self.c2[(v > 0) & (self.c2 == 0)] = 1
+        assert self.c1.abs().max() == 127 and self.c2.max() == 255
+
+
+class AdamW8bit(torch.optim.Optimizer):
+    def __init__(self, groups, lr, betas, eps):
+        super().__init__(groups, dict(lr=lr, betas=betas, eps=eps, weight_decay=0.0))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p]["step"] = self.state[p].get("step", 0) + 1
+                for first in range(0, p.numel(), GROUP):
+                    self.update(group, self.state[p], first, p.view(-1)[first:first + GROUP],
+                                p.grad.flatten()[first:first + GROUP])
+
+    def update(self, group, state, first, weight, gradient):
+        beta1, beta2 = group["betas"]
+        step = state["step"]
+        moments = state.setdefault(first, Moments8bit(len(weight)))
+        m, v = moments.values()
+        m = beta1 * m + (1 - beta1) * gradient
+        v = beta2 * v + (1 - beta2) * gradient**2
+        weight *= 1 - group["lr"] * group["weight_decay"]
+        weight -= group["lr"] * (m / (1 - beta1**step)) / (torch.sqrt(v / (1 - beta2**step)) + group["eps"])
+        moments.keep(m, v, step)
+
+
 def make_optimizer(case, matrix, vector):
     groups = [{"params": [matrix], "weight_decay": case.get("weight-decay", 0.0)},
               {"params": [vector], "weight_decay": 0.0}]
@@ -59,6 +113,8 @@ def make_optimizer(case, matrix, vector):
         return torch.optim.Adam(groups, lr=LR, betas=betas, eps=case["eps"])
     if kind == "adamw":
         return torch.optim.AdamW(groups, lr=LR, betas=betas, eps=case["eps"])
+    if kind == "adamw8bit":
+        return AdamW8bit(groups, LR, betas, case["eps"])
     return Lion(groups, LR, betas)
 
 

@@ -1,4 +1,4 @@
-// With every optimizer, whose blocks have one entry or two, of two to four planes: the same digest, losses
+// With every optimizer, whose blocks have one entry or two, of two to six planes: the same digest, losses
 // and norms whatever the budget and the blocks, and the bytes that the plan announces.
 #include <gtest/gtest.h>
 

@@ -105,6 +105,34 @@ TEST_F(CheckpointCommands, WeightsMayGoOnWithAnotherOptimizer) {
   EXPECT_THAT(goes_on.err, HasSubstr("--weights-only"));
 }
 
+TEST_F(CheckpointCommands, MomentsOf8BitsComeBackAsTheyWere) {
+  const std::vector<std::string> options{"--seq", "32",         "--batch",  "2",           "--memory",
+                                         "64MiB", "--schedule", "constant", "--optimizer", "adamw8bit"};
+  expect_success(tool_.train("run", 3, options));
+  expect_success(tool_.run({"checkpoint", "run"}));
+  const std::string saved = "run/checkpoints/step-000003", digest = tool_.digest("run");
+  EXPECT_EQ(tool_.digest(saved), digest);
+  std::filesystem::create_directory(tool_.path("a"));
+  std::filesystem::create_directory(tool_.path("b"));
+  expect_success(
+      tool_.run({"restore", saved, "back", "--block-size", "64KiB", "--shard-dir", "a", "--shard-dir", "b"}));
+  EXPECT_EQ(tool_.digest("back"), digest);
+  const auto same = nlohmann::json::parse(tool_.run({"inspect", "back", "--diff", saved, "--json"}).out);
+  EXPECT_TRUE(same.at("equal").get<bool>()) << same;
+  // On it goes; to float32 moments there is no way but from zero.
+  expect_success(tool_.train("run", 6, options));
+  expect_success(tool_.run({"train", "back", "--steps", "6", "--memory", "64MiB"}));
+  EXPECT_EQ(tool_.digest("back"), tool_.digest("run"));
+  EXPECT_EQ(tool_.metrics("back"), metrics_after("run", 3));
+  expect_success(tool_.run({"restore", saved, "float", "--weights-only", "--optimizer", "adamw"}));
+  const auto other = nlohmann::json::parse(tool_.run({"inspect", "float", "--diff", saved, "--json"}).out);
+  for (const auto& difference : other.at("differences")) EXPECT_NE(difference.at("field"), "") << difference;
+  expect_success(tool_.run({"train", "float", "--steps", "2", "--memory", "64MiB"}));
+  const ProcessResult goes_on = tool_.run({"restore", saved, "new", "--optimizer", "adamw"});
+  EXPECT_EQ(goes_on.exit_status, 2);
+  EXPECT_THAT(goes_on.err, HasSubstr("--weights-only"));
+}
+
 TEST_F(CheckpointCommands, AModelWhoseFileIsGoneComesWithTheCheckpoint) {
   expect_success(train("run", 2));
   expect_success(tool_.run({"checkpoint", "run", "--output", "saved"}));

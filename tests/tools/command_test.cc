@@ -8,6 +8,9 @@
 #include <sstream>
 
 #include "build_paths.h"
+#include "storage/block_io.h"
+#include "storage/run_description.h"
+#include "storage/store.h"
 #include "tests/support/process.h"
 #include "tests/support/temporary_directory.h"
 
@@ -114,6 +117,25 @@ TEST_F(CommandLine, RefusesToContradictTheRun) {
   EXPECT_EQ(changed.exit_status, 2);
   EXPECT_THAT(changed.err, HasSubstr("is not the one that the run was made with"));
   EXPECT_EQ(digest("run"), before);
+}
+
+// A catalog whose checksums are right, and whose blocks are not what the optimizer works on.
+TEST_F(CommandLine, RefusesARunWhoseTensorsAreNotItsModels) {
+  ASSERT_EQ(headrace(train("run", {"--steps", "1", "--optimizer", "adamw8bit"})).exit_status, 0);
+  const storage::RunDescription run = storage::describe_run(directory_ / "run");
+  std::vector<storage::TensorSpec> tensors(run.layout.tensors().begin(), run.layout.tensors().end());
+  for (storage::TensorSpec& tensor : tensors) tensor.planes.back().group = 512;
+  const auto io = storage::make_block_io({});
+  storage::Store::create(
+      {directory_ / "other", {}, storage::Layout(std::move(tensors)), run.model_json, "{}"}, *io,
+      [](const auto&, auto) { return 0; }, 1, nullptr);
+  std::filesystem::copy(directory_ / "run/config.toml", directory_ / "other/config.toml");
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"train", "other", "--steps", "2", "--memory", "512MiB"}, {"eval", "other", "--data", "text"}}) {
+    const ProcessResult result = headrace(arguments);
+    EXPECT_EQ(result.exit_status, 4) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("the tensors in the catalog of other are not those of its model"));
+  }
 }
 
 TEST_F(CommandLine, FinishesTheStepInFlightWhenToldToStop) {

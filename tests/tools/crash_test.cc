@@ -42,6 +42,10 @@ struct Family {
 };
 
 const Family kGpt2{kConfig, {"--seq", "48", "--batch", "3", "--memory", "36MiB"}, "text", nullptr};
+const Family kGpt2Of8Bits{kConfig,
+                          {"--seq", "48", "--batch", "3", "--memory", "36MiB", "--optimizer", "adamw8bit"},
+                          "text",
+                          nullptr};
 
 const Family kLstm{R"({"model_type": "lstm", "embedding_size": 128, "hidden_size": 256, "num_layers": 2})",
                    {"--seq", "24", "--batch", "3", "--memory", "32MiB"},
@@ -154,7 +158,8 @@ TEST_P(KilledRuns, EndAsIfNobodyHadKilledThem) {
 INSTANTIATE_TEST_SUITE_P(
     Options, KilledRuns,
     ::testing::Values(KilledRunOptions{&kGpt2, "0.5", "1", 20}, KilledRunOptions{&kGpt2, "0", "1", 20},
-                      KilledRunOptions{&kGpt2, "0.5", "3", 10}, KilledRunOptions{&kMlp, "0", "1", 8},
+                      KilledRunOptions{&kGpt2, "0.5", "3", 10},
+                      KilledRunOptions{&kGpt2Of8Bits, "0.5", "1", 4}, KilledRunOptions{&kMlp, "0", "1", 8},
                       KilledRunOptions{&kMlp, "0.5", "2", 4}, KilledRunOptions{&kGcn, "0", "1", 6},
                       KilledRunOptions{&kGcn, "0.5", "2", 3}, KilledRunOptions{&kLstm, "0", "1", 6},
                       KilledRunOptions{&kLstm, "0.5", "2", 3}));

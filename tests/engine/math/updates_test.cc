@@ -18,10 +18,17 @@ using testing::Random;
 
 struct Parameters {
   std::vector<uint16_t> high, low;
-  std::vector<float> moment1, moment2;
+  std::vector<float> moment1, moment2;  // or scales
+  std::vector<int8_t> code1;
+  std::vector<uint8_t> code2;
 
   explicit Parameters(const std::vector<float>& weight)
-      : high(weight.size()), low(weight.size()), moment1(weight.size()), moment2(weight.size()) {
+      : high(weight.size()),
+        low(weight.size()),
+        moment1(weight.size()),
+        moment2(weight.size()),
+        code1(weight.size()),
+        code2(weight.size()) {
     split_planes(weight.data(), std::ssize(weight), high.data(), low.data());
   }
   std::vector<float> weight() const {
@@ -37,6 +44,7 @@ struct Update {
   const char* name;
   // Of elements [first, first + n).
   std::function<void(Parameters&, const float* gradient, int64_t first, int64_t n)> run;
+  int64_t group = 1;  // elements whose moments depend on each other
 };
 
 const std::vector<Update>& updates() {
@@ -46,6 +54,17 @@ const std::vector<Update>& updates() {
          adamw({.lr = 0.1, .weight_decay = 0.1, .terms = kTerms}, gradient + first, n, p.high.data() + first,
                p.low.data() + first, p.moment1.data() + first, p.moment2.data() + first);
        }},
+      {"adamw8bit",
+       [](Parameters& p, const float* gradient, int64_t first, int64_t n) {
+         const int64_t group = first / kMomentGroup;
+         adamw8bit({.lr = 0.1, .weight_decay = 0.1, .terms = kTerms}, 3, gradient + first, n,
+                   p.high.data() + first, p.low.data() + first,
+                   {.code1 = p.code1.data() + first,
+                    .code2 = p.code2.data() + first,
+                    .scale1 = p.moment1.data() + group,
+                    .scale2 = p.moment2.data() + group});
+       },
+       kMomentGroup},
       {"sgd",
        [](Parameters& p, const float* gradient, int64_t first, int64_t n) {
          sgd({.lr = 0.1, .terms = kTerms}, gradient + first, n, p.high.data() + first, p.low.data() + first,
@@ -74,7 +93,8 @@ TEST(Updates, LeavePrunedWeightsAndClearTheirMoments) {
     Parameters p(start);
     p.moment1 = random.normals(kCount);
     p.moment2.assign(kCount, 0.5F);
-    const bool first_moment = std::string(update.name) != "sgd", second = std::string(update.name) == "adamw";
+    const std::string name = update.name;
+    const bool first_moment = name != "sgd" && name != "adamw8bit", second = name == "adamw";
     const std::vector<float> gradient = random.normals(kCount);
     for (int step = 0; step < 3; step++) update.run(p, gradient.data(), 0, kCount);
     const std::vector<float> after = p.weight();
@@ -85,6 +105,7 @@ TEST(Updates, LeavePrunedWeightsAndClearTheirMoments) {
       }
       EXPECT_TRUE(after[i] == 0 && std::signbit(after[i])) << update.name << " " << i;
       EXPECT_TRUE(!first_moment || p.moment1[i] == 0) << update.name << " " << i;
+      EXPECT_TRUE(p.code1[i] == 0 && p.code2[i] == 0) << update.name << " " << i;
       EXPECT_TRUE(!second || p.moment2[i] == 0) << update.name << " " << i;
     }
   }
@@ -123,10 +144,12 @@ TEST(Updates, HaveTheSameBitsForAnyCutThreadsAndTarget) {
       std::vector<float> values = p.weight();
       values.insert(values.end(), p.moment1.begin(), p.moment1.end());
       values.insert(values.end(), p.moment2.begin(), p.moment2.end());
+      values.insert(values.end(), p.code1.begin(), p.code1.end());
+      values.insert(values.end(), p.code2.begin(), p.code2.end());
       return values;
     };
     for (const int64_t cut : {7, 256, 1000})
-      testing::expect_same_bits(run(cut), run(kCount),
+      testing::expect_same_bits(run(cut * update.group), run(kCount),
                                 update.name + std::string(", cut ") + std::to_string(cut));
     testing::expect_same_bits_everywhere([&] { return run(kCount); });
   }
