@@ -19,12 +19,18 @@ namespace {
 
 constexpr uint64_t kMostConfusedClasses = 256;  // a confusion matrix of more is not kept
 
-// Tensors of layer l: the weight, then the bundle of its vectors.
+// Tensors of layer l: the weight, then the bundle of its vectors; behind those of all layers, the states of
+// the norms.
 constexpr storage::TensorId weight_of(size_t layer) { return storage::TensorId(2 * layer); }
 constexpr storage::TensorId vectors_of(size_t layer) { return storage::TensorId(2 * layer + 1); }
 
+void add_part(storage::TensorSpec& bundle, const std::string& name, uint64_t elements) {
+  bundle.parts.push_back({.name = name, .shape = {elements}, .first_element = bundle.rows});
+  bundle.rows += elements;
+}
+
 std::vector<storage::TensorSpec> mlp_tensors(const MlpConfig& config) {
-  std::vector<storage::TensorSpec> specs;
+  std::vector<storage::TensorSpec> specs, states;
   std::vector<uint64_t> widths{config.features};
   widths.insert(widths.end(), config.hidden.begin(), config.hidden.end());
   widths.push_back(config.outputs);
@@ -36,12 +42,20 @@ std::vector<storage::TensorSpec> mlp_tensors(const MlpConfig& config) {
                      .columns = in,
                      .planes = {},
                      .parts = {{.name = name + "weight", .shape = {out, in}, .first_element = 0}}});
-    specs.push_back({.name = name + "vectors",
-                     .rows = out,
-                     .columns = 1,
-                     .planes = {},
-                     .parts = {{.name = name + "bias", .shape = {out}, .first_element = 0}}});
+    storage::TensorSpec vectors{.name = name + "vectors", .columns = 1, .planes = {}, .parts = {}};
+    const NormKind* norm = l < config.hidden.size() ? config.norm : nullptr;
+    if (norm == nullptr || norm->layer_has_bias) add_part(vectors, name + "bias", out);
+    if (norm != nullptr) {
+      const std::string of_norm = fmt::format("norms.{}.", l);
+      add_part(vectors, of_norm + "weight", out);
+      add_part(vectors, of_norm + "bias", out);
+      storage::TensorSpec state{.name = of_norm + "state", .columns = 1, .planes = {}, .parts = {}};
+      for (const auto& [part, first_value] : norm->state) add_part(state, of_norm + part, out);
+      if (!norm->state.empty()) states.push_back(std::move(state));
+    }
+    specs.push_back(std::move(vectors));
   }
+  specs.insert(specs.end(), states.begin(), states.end());
   return specs;
 }
 
@@ -49,8 +63,9 @@ class Mlp : public train::Model {
  public:
   explicit Mlp(const MlpConfig& config) : config_(config), specs_(mlp_tensors(config)) {
     for (size_t l = 0; l < config.hidden.size(); l++) {
-      layers_.emplace_back(parameter(weight_of(l)), 0);
+      layers_.emplace_back(parameter(weight_of(l)), has_bias(l) ? 0 : -1);
       dropouts_.emplace_back(config.dropout, l);
+      if (config.norm != nullptr) norms_.push_back(config.norm->make(place_of_norm(l)));
     }
     const stream::Parameter last = parameter(weight_of(layers_.size()));
     if (config.loss == Loss::kCrossEntropy) {
@@ -69,7 +84,8 @@ class Mlp : public train::Model {
 
   std::vector<storage::TensorSpec> tensors() const override { return specs_; }
   void bind(const storage::Layout&) override {}
-  bool decays(storage::TensorId tensor) const override { return tensor % 2 == 0; }
+  bool decays(storage::TensorId tensor) const override { return tensor % 2 == 0 && !is_state(tensor); }
+  bool is_state(storage::TensorId tensor) const override { return tensor >= first_state(); }
   double loss() const override { return loss_; }
   train::Metrics metrics() const override { return metrics_; }
 
@@ -96,6 +112,7 @@ class Mlp : public train::Model {
 
   void initialise(storage::TensorId tensor, uint64_t first_row, uint64_t seed,
                   std::span<float> values) const override {
+    if (is_state(tensor)) return initialise_norm(tensor, values);
     const uint64_t in = specs_[tensor / 2 * 2].columns;  // of the layer's weight
     const double bound = 1 / std::sqrt(double(in));
     const uint64_t first = first_row * specs_[tensor].columns;
@@ -103,6 +120,7 @@ class Mlp : public train::Model {
       const double share = double(math::random_bits(seed, tensor, first + i)) / 4294967296.0;
       values[i] = float(bound * (2 * share - 1));
     }
+    if (tensor % 2 == 1) initialise_norm(tensor, values);
   }
 
   void evaluate(Context& context, const train::Batch& batch, const train::ExecutionPolicy& policy) override {
@@ -136,7 +154,30 @@ class Mlp : public train::Model {
     return {
         .tensor = tensor, .rows = int64_t(specs_[tensor].rows), .columns = int64_t(specs_[tensor].columns)};
   }
+  storage::TensorId first_state() const { return storage::TensorId(2 * (config_.hidden.size() + 1)); }
+  bool has_bias(size_t layer) const {
+    return layer == config_.hidden.size() || config_.norm == nullptr || config_.norm->layer_has_bias;
+  }
+  NormPlace place_of_norm(size_t layer) const {
+    const bool state = !config_.norm->state.empty();
+    return {.columns = int64_t(config_.hidden[layer]),
+            .vectors = parameter(vectors_of(layer)),
+            .first = has_bias(layer) ? int64_t(config_.hidden[layer]) : 0,
+            .state = state ? parameter(first_state() + storage::TensorId(layer)) : stream::Parameter{}};
+  }
+  // First values of a bundle's parts that are a norm's. A bundle is one block.
+  void initialise_norm(storage::TensorId tensor, std::span<float> values) const {
+    for (const storage::TensorPart& part : specs_[tensor].parts) {
+      if (!part.name.starts_with("norms.")) continue;
+      float value = part.name.ends_with(".weight") ? 1 : 0;
+      for (const auto& [name, first_value] : config_.norm->state)
+        if (part.name.ends_with("." + name)) value = first_value;
+      std::fill_n(values.begin() + ptrdiff_t(part.first_element), part.shape[0], value);
+    }
+  }
+  // The vectors of a linear layer, where it has a bias.
   Vectors load(Context& context, size_t layer, bool gradient) const {
+    if (!has_bias(layer)) return {};
     const stream::Parameter vectors = parameter(vectors_of(layer));
     return {.values = context.load_vectors(vectors),
             .gradient = gradient ? context.gradient_of_vectors(vectors) : Tensor{}};
@@ -156,12 +197,17 @@ class Mlp : public train::Model {
     return x;
   }
 
+  // What an activation takes: the sums of its layer, normalized.
+  std::vector<Tensor> before_activation(Context& context, size_t layer, size_t s) const {
+    return norms_.empty() ? sums_[layer][s] : norms_[layer]->forward(context, sums_[layer][s]);
+  }
+
   // The input of a layer: features, or what follows from the sums of the layer before. Cheap, so that the
   // backward pass computes it again.
   std::vector<Tensor> input(Context& context, const train::MicroBatches& parts, train::Span span,
                             size_t layer, size_t s, bool training) const {
     if (layer == 0) return features(context, parts, span);
-    std::vector<Tensor> x = activate(context, config_.activation, sums_[layer - 1][s]);
+    std::vector<Tensor> x = activate(context, config_.activation, before_activation(context, layer - 1, s));
     if (training) dropouts_[layer - 1].apply(context, parts, span, x);
     return x;
   }
@@ -174,6 +220,7 @@ class Mlp : public train::Model {
         const std::vector<Tensor> x = input(context, parts, spans[s], l, s, training);
         sums_.back().push_back(layers_[l].forward(context, x, load(context, l, false)));
       }
+      if (!norms_.empty()) norms_[l]->begin(context, sums_.back(), training);
     }
     loss_sums_.assign(parts.sequences(), 0);
     for (size_t s = 0; s < spans.size(); s++) {
@@ -203,18 +250,26 @@ class Mlp : public train::Model {
         context.end_vectors(parameter(vectors_of(layers_.size())));
       }
     }
-    for (size_t l = layers_.size(); l-- > 0;)
+    const auto behind_layer = [&](size_t l, size_t s) {
+      dropouts_[l].apply(context, parts, spans[s], dx[s]);
+      activate_backward(context, config_.activation, before_activation(context, l, s), dx[s]);
+    };
+    for (size_t l = layers_.size(); l-- > 0;) {
+      if (!norms_.empty()) {
+        for (size_t s = 0; s < spans.size(); s++) behind_layer(l, s);
+        dx = norms_[l]->backward(context, sums_[l], dx, parts.seq());
+      }
       for (size_t s = 0; s < spans.size(); s++) {
-        dropouts_[l].apply(context, parts, spans[s], dx[s]);
-        activate_backward(context, config_.activation, sums_[l][s], dx[s]);
+        if (norms_.empty()) behind_layer(l, s);
         const std::vector<Tensor> x = input(context, parts, spans[s], l, s, true);
         const Vectors vectors = load(context, l, true);
         if (l > 0)
           dx[s] = layers_[l].backward(context, x, dx[s], vectors, parts.seq());
         else
           layers_[l].backward_parameters(context, x, dx[s], vectors, parts.seq());
-        context.end_vectors(parameter(vectors_of(l)));
+        if (has_bias(l)) context.end_vectors(parameter(vectors_of(l)));
       }
+    }
   }
 
   void see_logits(size_t micro_batch, int64_t first, math::ConstMatrix logits) {
@@ -247,8 +302,9 @@ class Mlp : public train::Model {
 
   MlpConfig config_;
   std::vector<storage::TensorSpec> specs_;
-  std::vector<Linear> layers_;     // those before an activation
-  std::vector<Dropout> dropouts_;  // behind each of these
+  std::vector<Linear> layers_;                // those before an activation
+  std::vector<Dropout> dropouts_;             // behind each of these
+  std::vector<std::unique_ptr<Norm>> norms_;  // likewise, or none
   // The last layer: with the softmax, or with a loss of values.
   std::optional<CrossEntropyHead> head_;
   std::optional<Linear> last_;

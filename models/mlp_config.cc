@@ -79,6 +79,7 @@ void settle_options(Json& config, const train::RunOptions& run) {
   };
   if (!run.hidden.empty()) option("hidden", "hidden", hidden_of(run.hidden));
   if (!run.activation.empty()) option("activation", "activation", run.activation);
+  if (!run.norm.empty()) option("norm", "norm", run.norm);
   if (run.dropout) option("dropout", "dropout", *run.dropout);
   if (!run.loss.empty()) option("loss", "loss", run.loss);
 }
@@ -122,8 +123,8 @@ Json hidden_of(const std::string& option) {
 }
 
 Json complete_mlp(const Json& json, const std::string& origin, std::vector<std::string>&) {
-  static const std::array<std::string, 7> known{"model_type", "features", "hidden", "outputs",
-                                                "activation", "dropout",  "loss"};
+  static const std::array<std::string, 8> known{"model_type", "features", "hidden",  "outputs",
+                                                "activation", "norm",     "dropout", "loss"};
   Json config;
   for (const auto& [name, value] : json.items()) {
     if (name.starts_with('_')) continue;
@@ -140,14 +141,16 @@ Json complete_mlp(const Json& json, const std::string& origin, std::vector<std::
   check("hidden", check_hidden);
   check("activation",
         [](const Json& value, const std::string& name) { check_name(value, name, activation_names()); });
+  check("norm", [](const Json& value, const std::string& name) { check_name(value, name, norm_names()); });
   check("dropout", check_dropout);
   check("loss", [](const Json& value, const std::string& name) { check_name(value, name, kLosses); });
   if (config["model_type"] == kRegression) {
     agree(config, "hidden", Json::array(), "softmax regression has", R"(take "model_type": "mlp")");
     agree(config, "loss", "cross_entropy", "softmax regression has", R"(take "model_type": "mlp")");
-    if (config.contains("dropout"))
-      throw unusable(fmt::format("{}: softmax regression has no layers to drop from", origin),
-                     R"(leave out "dropout", or take "model_type": "mlp")");
+    for (const char* field : {"dropout", "norm"})
+      if (config.contains(field))
+        throw unusable(fmt::format("{}: softmax regression has no hidden layers for {}", origin, field),
+                       R"(leave it out, or take "model_type": "mlp")");
   }
   return config;
 }
@@ -157,6 +160,13 @@ Json settle_mlp(const Json& given, const train::RunOptions& run, const train::Da
   settle_options(config, run);
   if (!config.contains("hidden")) config["hidden"] = Json::array({128});
   if (!config.contains("activation")) config["activation"] = "relu";
+  check_name(config.value("norm", Json("none")), "the model's norm",
+             norm_names());  // an option's is any text
+  const NormKind* norm = norm_by_name(config.value("norm", "none"));
+  if (norm != nullptr && run.batch < norm->least_rows)
+    throw unusable(fmt::format("the norm '{}' takes steps of at least {} rows, and --batch is {}", norm->name,
+                               norm->least_rows, run.batch),
+                   "give a larger --batch, or another --norm");
   if (data != nullptr) settle_data(config, data->shape());
   return config;
 }
@@ -186,6 +196,7 @@ MlpConfig mlp_config(const Json& config) {
   result.outputs = config["outputs"].get<uint64_t>();
   for (const Json& width : config["hidden"]) result.hidden.push_back(width.get<uint64_t>());
   result.activation = activation_by_name(config["activation"].get<std::string>());
+  result.norm = norm_by_name(config.value("norm", "none"));
   result.dropout = config.value("dropout", 0.0);
   const auto loss = config.value("loss", kLosses[0]);
   result.loss = Loss(std::find(kLosses.begin(), kLosses.end(), loss) - kLosses.begin());

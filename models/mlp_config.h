@@ -2,7 +2,7 @@
 // regression is one without hidden layers.
 //
 // A configuration is JSON: {"model_type": "mlp", "features": 784, "hidden": [256, 128], "outputs": 10,
-// "activation": "relu", "dropout": 0.1, "loss": "cross_entropy"}. Every field may be left
+// "activation": "relu", "norm": "layer", "dropout": 0.1, "loss": "cross_entropy"}. Every field may be left
 // out: options of the run, the data and then the defaults fill it in; what two of these say must agree. Input
 // is hostile until checked. Failure: Error (kUsage).
 #pragma once
@@ -15,6 +15,7 @@
 #include "engine/train/table_data.h"
 #include "models/activation.h"
 #include "models/config_json.h"
+#include "models/norm.h"
 
 namespace headrace::models {
 
@@ -24,7 +25,8 @@ struct MlpConfig {
   uint64_t features = 0, outputs = 0;
   std::vector<uint64_t> hidden;
   Activation activation = Activation::kRelu;
-  double dropout = 0;  // behind each activation, while training
+  const NormKind* norm = nullptr;  // of what the activations take; null: none
+  double dropout = 0;              // behind each activation, while training
   Loss loss = Loss::kCrossEntropy;
 };
 

@@ -59,7 +59,7 @@ ModelFamily family(const std::string& name, std::string help, std::vector<std::s
 
 ModelFamily mlp_family() {
   return family("mlp", "multi-layer perceptrons over tables of numbers and images",
-                {"hidden", "activation", "dropout", "loss", "target-columns"});
+                {"hidden", "activation", "norm", "dropout", "loss", "target-columns"});
 }
 
 ModelFamily softmax_regression_family() {

@@ -4,35 +4,6 @@ namespace headrace::models {
 
 using stream::Workspace;
 
-std::vector<Tensor> LayerNorm::forward(Context& context, const std::vector<Tensor>& x,
-                                       const Vectors& vectors) const {
-  std::vector<Tensor> y;
-  for (const Tensor& input : x) {
-    y.push_back(context.tensor(input.rows, input.columns));
-    context.compute({.reads = {input, vectors.values}, .writes = {y.back()}}, [&](Workspace) {
-      const float* values = context.matrix(vectors.values).data;
-      math::layer_norm(context.matrix(input), values + weight_, values + bias_, epsilon_,
-                       context.matrix(y.back()));
-    });
-  }
-  return y;
-}
-
-void LayerNorm::backward(Context& context, const std::vector<Tensor>& x, const std::vector<Tensor>& dy,
-                         const std::vector<Tensor>& dx, bool add, const Vectors& vectors, int64_t seq) const {
-  for (size_t i = 0; i < x.size(); i++)
-    context.compute(
-        {.reads = {x[i], dy[i], vectors.values},
-         .writes = {dx[i], vectors.gradient},
-         .workspace_bytes = math::layer_norm_backward_workspace_bytes(x[i].rows, x[i].columns, seq)},
-        [&](Workspace workspace) {
-          float* gradient = context.matrix(vectors.gradient).data;
-          math::layer_norm_backward(context.matrix(x[i]), context.matrix(vectors.values).data + weight_,
-                                    epsilon_, context.matrix(dy[i]), seq, context.matrix(dx[i]), add,
-                                    gradient + weight_, gradient + bias_, true, workspace);
-        });
-}
-
 std::vector<Tensor> gelu(Context& context, const std::vector<Tensor>& x) {
   std::vector<Tensor> y;
   for (const Tensor& input : x) {

@@ -48,6 +48,7 @@ struct RunOptions {
   // Of some models; empty: as their configuration or the data say.
   std::string hidden;      // widths of hidden layers: "256,128"
   std::string activation;  // between them
+  std::string norm;
   std::optional<double> dropout;
   std::string loss;
   uint64_t target_columns = 1;  // of a CSV: so many of its last columns

@@ -78,6 +78,7 @@ std::vector<RunOption> make_table() {
           "activation", &R::activation,
           {{"relu", "relu"}, {"tanh", "tanh"}, {"sigmoid", "sigmoid"}, {"gelu", "gelu"}},
           "between the layers"),
+      text_option("norm", &R::norm, "none|layer|batch", "of hidden layers, before the activation"),
       number_option("dropout", &R::dropout, {0, kMostDropout},
                     "share of a hidden layer's outputs that is dropped while training"),
       choice_option<R, std::string>("loss", &R::loss,

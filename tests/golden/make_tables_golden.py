@@ -21,12 +21,14 @@ ROWS, STEPS, FEATURES = 21, 10, 19
 ADAMW = dict(lr=3e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
 ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
                "gelu": lambda x: F.gelu(x, approximate="tanh")}
+NORMS = {"layer": lambda x, p, name, _: F.layer_norm(x, x.shape[1:], p[name + "weight"], p[name + "bias"])}
 CASES = {"softmax": dict(hidden=[], activation="relu", loss="cross_entropy", outputs=7),
          "relu": dict(hidden=[300, 23], activation="relu", loss="cross_entropy", outputs=7),
          "tanh": dict(hidden=[31, 17], activation="tanh", loss="mse", outputs=3),
          "sigmoid": dict(hidden=[29], activation="sigmoid", loss="bce", outputs=5),
          "gelu": dict(hidden=[33], activation="gelu", loss="cross_entropy", outputs=300),
-         "dropout": dict(hidden=[37, 25], activation="gelu", loss="mse", outputs=3, dropout=0.3)}
+         "dropout": dict(hidden=[37, 25], activation="gelu", loss="mse", outputs=3, dropout=0.3),
+         "layer_norm": dict(hidden=[41, 300], activation="relu", loss="cross_entropy", outputs=7, norm="layer")}
 SEED = 1  # of a run
 
 
@@ -65,8 +67,10 @@ def outputs_of(case, p, x, step):
     """Of a step that trains, or of an evaluation: step 0."""
     layers = len(case["hidden"]) + 1
     for l in range(layers):
-        x = F.linear(x, p[f"layers.{l}.weight"], p[f"layers.{l}.bias"])
+        x = F.linear(x, p[f"layers.{l}.weight"], p.get(f"layers.{l}.bias"))
         if l + 1 < layers:
+            if "norm" in case:
+                x = NORMS[case["norm"]](x, p, f"norms.{l}.", step > 0)
             x = ACTIVATIONS[case["activation"]](x)
             if step > 0 and case.get("dropout"):
                 x = x * kept(case["dropout"], step, l, x.shape)
@@ -78,10 +82,15 @@ def make_case(case, generator, out, prefix):
     p = {}
     for l, (n_in, n_out) in enumerate(zip(widths, widths[1:])):
         bound = n_in ** -0.5
-        for name, shape in (("weight", (n_out, n_in)), ("bias", (n_out,))):
-            value = (torch.rand(shape, generator=generator) * 2 - 1) * bound
-            p[f"layers.{l}.{name}"] = value.requires_grad_()
-            out[f"{prefix}initial.layers.{l}.{name}"] = value.detach().clone()
+        def draw(name, shape, mean, bound):
+            value = mean + (torch.rand(shape, generator=generator) * 2 - 1) * bound
+            p[name] = value.requires_grad_()
+            out[f"{prefix}initial.{name}"] = value.detach().clone()
+        draw(f"layers.{l}.weight", (n_out, n_in), 0, bound)
+        draw(f"layers.{l}.bias", (n_out,), 0, bound)
+        if "norm" in case and l < len(case["hidden"]):
+            draw(f"norms.{l}.weight", (n_out,), 1, 0.3)
+            draw(f"norms.{l}.bias", (n_out,), 0, 0.3)
     x = torch.randn((STEPS, ROWS, FEATURES), generator=generator)
     if case["loss"] == "cross_entropy":
         target = torch.randint(0, case["outputs"], (STEPS, ROWS), generator=generator)

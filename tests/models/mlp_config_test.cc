@@ -56,22 +56,40 @@ std::string problem(const std::string& json, const train::RunOptions& run = {},
 }
 
 TEST(MlpConfig, RefusesFieldsThatCannotBe) {
-  for (const char* bad : {R"("features": 0)",        R"("features": -1)",
-                          R"("features": 1.5)",      R"("features": "784")",
-                          R"("features": 1e99)",     R"("features": true)",
-                          R"("features": [784])",    R"("features": 18446744073709551616)",
-                          R"("features": 16777217)", R"("outputs": 0)",
-                          R"("outputs": -3)",        R"("outputs": {})",
-                          R"("outputs": 1e9)",       R"("hidden": 128)",
-                          R"("hidden": "128")",      R"("hidden": [0])",
-                          R"("hidden": [-5])",       R"("hidden": [128, 2.5])",
-                          R"("hidden": [[128]])",    R"("hidden": [16777217])",
-                          R"("hidden": {"0": 128})", R"("hidden": [128, null])",
-                          R"("activation": 7)",      R"("activation": [])",
-                          R"("loss": true)",         R"("loss": {})",
-                          R"("dropout": 1)",         R"("dropout": -0.5)",
-                          R"("dropout": 2)",         R"("dropout": "0.1")",
-                          R"("dropout": [0.1])",     R"("dropout": true)"}) {
+  for (const char* bad : {R"("features": 0)",
+                          R"("features": -1)",
+                          R"("features": 1.5)",
+                          R"("features": "784")",
+                          R"("features": 1e99)",
+                          R"("features": true)",
+                          R"("features": [784])",
+                          R"("features": 18446744073709551616)",
+                          R"("features": 16777217)",
+                          R"("outputs": 0)",
+                          R"("outputs": -3)",
+                          R"("outputs": {})",
+                          R"("outputs": 1e9)",
+                          R"("hidden": 128)",
+                          R"("hidden": "128")",
+                          R"("hidden": [0])",
+                          R"("hidden": [-5])",
+                          R"("hidden": [128, 2.5])",
+                          R"("hidden": [[128]])",
+                          R"("hidden": [16777217])",
+                          R"("hidden": {"0": 128})",
+                          R"("hidden": [128, null])",
+                          R"("activation": 7)",
+                          R"("activation": [])",
+                          R"("loss": true)",
+                          R"("loss": {})",
+                          R"("norm": 1)",
+                          R"("norm": ["layer"])",
+                          R"("dropout": 1)",
+                          R"("dropout": -0.5)",
+                          R"("dropout": 2)",
+                          R"("dropout": "0.1")",
+                          R"("dropout": [0.1])",
+                          R"("dropout": true)"}) {
     EXPECT_THAT(problem(mlp_with(bad)), HasSubstr("config.json: ")) << bad;
     EXPECT_THAT(problem(mlp_with(bad)), HasSubstr(", not a")) << bad;
   }
@@ -93,6 +111,10 @@ TEST(MlpConfig, NamesTheNearestKnownFieldAndValue) {
   EXPECT_THAT(problem(mlp_with(R"("hiden": [3])")), HasSubstr("did you mean 'hidden'?"));
   EXPECT_THAT(problem(mlp_with(R"("activation": "rulu")")), HasSubstr("did you mean 'relu'?"));
   EXPECT_THAT(problem(mlp_with(R"("loss": "mae")")), HasSubstr("which is not known"));
+  EXPECT_THAT(problem(mlp_with(R"("norm": "layr")")), HasSubstr("did you mean 'layer'?"));
+  train::RunOptions options;
+  options.norm = "\x1b[31mgroup";
+  EXPECT_THAT(problem(R"({"model_type": "mlp"})", options), HasSubstr("which is not known"));
   const std::string escaped = problem(mlp_with("\"\\u001b[31m\": 1"));
   EXPECT_THAT(escaped, HasSubstr("is not known"));
   EXPECT_EQ(escaped.find('\x1b'), std::string::npos);
@@ -152,7 +174,8 @@ TEST(MlpConfig, HoldsSoftmaxRegressionToOneLayer) {
   };
   EXPECT_EQ(regression(""), "accepted");
   EXPECT_EQ(regression(R"(, "hidden": [])"), "accepted");
-  for (const char* bad : {R"(, "hidden": [5])", R"(, "loss": "mse")", R"(, "dropout": 0.1)"})
+  for (const char* bad :
+       {R"(, "hidden": [5])", R"(, "loss": "mse")", R"(, "dropout": 0.1)", R"(, "norm": "layer")"})
     EXPECT_THAT(regression(bad), HasSubstr("softmax regression has")) << bad;
 }
 

@@ -94,7 +94,8 @@ TEST_P(MlpGolden, EvaluatesAfterThem) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, MlpGolden,
-                         ::testing::Values("softmax", "relu", "tanh", "sigmoid", "gelu", "dropout"),
+                         ::testing::Values("softmax", "relu", "tanh", "sigmoid", "gelu", "dropout",
+                                           "layer_norm"),
                          [](const auto& each) { return each.param; });
 
 }  // namespace

@@ -26,6 +26,7 @@ MlpConfig config(Loss loss) {
           .outputs = 9,
           .hidden = {600, 300},
           .activation = Activation::kTanh,
+          .norm = norm_by_name(loss == Loss::kSquaredError ? "layer" : "none"),
           .dropout = loss == Loss::kCrossEntropy ? 0.2 : 0,
           .loss = loss};
 }
@@ -46,6 +47,7 @@ TrainingOptions base() {
   return options;
 }
 
+// Each loss with another of what may stand between layers.
 class MlpSameBits : public ::testing::TestWithParam<Loss> {};
 
 TEST_P(MlpSameBits, WhateverTheMachineAndThePolicy) {
