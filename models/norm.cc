@@ -1,5 +1,6 @@
 #include "models/norm.h"
 
+#include "models/batch_norm.h"
 #include "models/layer_norm.h"
 
 namespace headrace::models {
@@ -7,6 +8,11 @@ namespace headrace::models {
 std::span<const NormKind> norm_kinds() {
   static const std::vector<NormKind> kinds{
       {.name = "layer", .state = {}, .make = make_layer_norm},
+      {.name = "batch",
+       .state = {{"running_mean", 0}, {"running_var", 1}},
+       .least_rows = 2,
+       .layer_has_bias = false,
+       .make = make_batch_norm},
   };
   return kinds;
 }

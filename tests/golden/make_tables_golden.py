@@ -21,14 +21,17 @@ ROWS, STEPS, FEATURES = 21, 10, 19
 ADAMW = dict(lr=3e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
 ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid,
                "gelu": lambda x: F.gelu(x, approximate="tanh")}
-NORMS = {"layer": lambda x, p, name, _: F.layer_norm(x, x.shape[1:], p[name + "weight"], p[name + "bias"])}
+NORMS = {"layer": lambda x, p, name, _: F.layer_norm(x, x.shape[1:], p[name + "weight"], p[name + "bias"]),
+         "batch": lambda x, p, name, trains: F.batch_norm(x, p[name + "running_mean"], p[name + "running_var"],
+                                                          p[name + "weight"], p[name + "bias"], trains)}
 CASES = {"softmax": dict(hidden=[], activation="relu", loss="cross_entropy", outputs=7),
          "relu": dict(hidden=[300, 23], activation="relu", loss="cross_entropy", outputs=7),
          "tanh": dict(hidden=[31, 17], activation="tanh", loss="mse", outputs=3),
          "sigmoid": dict(hidden=[29], activation="sigmoid", loss="bce", outputs=5),
          "gelu": dict(hidden=[33], activation="gelu", loss="cross_entropy", outputs=300),
          "dropout": dict(hidden=[37, 25], activation="gelu", loss="mse", outputs=3, dropout=0.3),
-         "layer_norm": dict(hidden=[41, 300], activation="relu", loss="cross_entropy", outputs=7, norm="layer")}
+         "layer_norm": dict(hidden=[41, 300], activation="relu", loss="cross_entropy", outputs=7, norm="layer"),
+         "batch_norm": dict(hidden=[300, 27], activation="tanh", loss="mse", outputs=3, norm="batch", dropout=0.2)}
 SEED = 1  # of a run
 
 
@@ -87,10 +90,16 @@ def make_case(case, generator, out, prefix):
             p[name] = value.requires_grad_()
             out[f"{prefix}initial.{name}"] = value.detach().clone()
         draw(f"layers.{l}.weight", (n_out, n_in), 0, bound)
-        draw(f"layers.{l}.bias", (n_out,), 0, bound)
-        if "norm" in case and l < len(case["hidden"]):
+        norm = case.get("norm") if l < len(case["hidden"]) else None
+        if norm != "batch":  # which would take it out again
+            draw(f"layers.{l}.bias", (n_out,), 0, bound)
+        if norm:
             draw(f"norms.{l}.weight", (n_out,), 1, 0.3)
             draw(f"norms.{l}.bias", (n_out,), 0, 0.3)
+        if norm == "batch":
+            for name, value in (("running_mean", torch.zeros(n_out)), ("running_var", torch.ones(n_out))):
+                p[f"norms.{l}.{name}"] = value
+                out[f"{prefix}initial.norms.{l}.{name}"] = value.clone()
     x = torch.randn((STEPS, ROWS, FEATURES), generator=generator)
     if case["loss"] == "cross_entropy":
         target = torch.randint(0, case["outputs"], (STEPS, ROWS), generator=generator)
@@ -102,8 +111,12 @@ def make_case(case, generator, out, prefix):
         out[prefix + "targets"] = target
     out[prefix + "features"] = x
     loss_of(case, outputs_of(case, p, x[0], 1), target[0]).backward()
-    out |= {f"{prefix}gradient.{name}": value.grad.clone() for name, value in p.items()}
-    optimizer = make_adamw(p.values(), ADAMW)
+    states = {name: value for name, value in p.items() if not value.requires_grad}
+    for name, value in p.items():
+        out[f"{prefix}gradient.{name}"] = torch.zeros_like(value) if name in states else value.grad.clone()
+    for name, value in states.items():  # as the first of the ten steps finds it
+        value.copy_(out[f"{prefix}initial.{name}"])
+    optimizer = make_adamw([value for name, value in p.items() if name not in states], ADAMW)
     losses = []
     for step in range(STEPS):
         optimizer.zero_grad()

@@ -165,6 +165,11 @@ TEST(MlpConfig, RefusesWhatDoesNotAgree) {
   EXPECT_THAT(problem(mlp_with(R"("outputs": 9)"), {}, &kImages), HasSubstr("have 10 classes"));
   EXPECT_THAT(problem(mlp_with(R"("loss": "mse")"), {}, &kImages), HasSubstr("wants values"));
   EXPECT_THAT(problem(mlp_with(R"("loss": "cross_entropy")"), {}, &kValues), HasSubstr("wants classes"));
+  options = {};
+  options.batch = 1;
+  EXPECT_THAT(problem(mlp_with(R"("norm": "batch")"), options),
+              HasSubstr("at least 2 rows, and --batch is 1"));
+  EXPECT_EQ(problem(mlp_with(R"("norm": "layer")"), options, &kImages), "accepted");
   EXPECT_EQ(problem(mlp_with(R"("outputs": 12)"), {}, &kImages), "accepted");  // classes that do not occur
 }
 

@@ -95,7 +95,7 @@ TEST_P(MlpGolden, EvaluatesAfterThem) {
 
 INSTANTIATE_TEST_SUITE_P(Each, MlpGolden,
                          ::testing::Values("softmax", "relu", "tanh", "sigmoid", "gelu", "dropout",
-                                           "layer_norm"),
+                                           "layer_norm", "batch_norm"),
                          [](const auto& each) { return each.param; });
 
 }  // namespace

@@ -26,7 +26,9 @@ MlpConfig config(Loss loss) {
           .outputs = 9,
           .hidden = {600, 300},
           .activation = Activation::kTanh,
-          .norm = norm_by_name(loss == Loss::kSquaredError ? "layer" : "none"),
+          .norm = norm_by_name(loss == Loss::kCrossEntropy   ? "batch"
+                               : loss == Loss::kSquaredError ? "layer"
+                                                             : "none"),
           .dropout = loss == Loss::kCrossEntropy ? 0.2 : 0,
           .loss = loss};
 }
