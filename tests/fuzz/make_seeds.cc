@@ -134,6 +134,9 @@ void seed_text() {
   seed("npy_file", "integers", testing::npy_array<int64_t>({3}, {1, -2, 3}));
   seed("npy_file", "scalar",
        testing::npy_file("{'descr': '|b1', 'fortran_order': False, 'shape': ()}", "\1", 2));
+  seed("edge_list", "edges", "\5# a comment\n0 1\n\n1\t2\r\n2 1\n3 3\n1 4");
+  seed("edge_list", "faults", "\377 0 254\n1 255\n-1 2\n3\n4 5 6\n18446744073709551616 0\nx");
+  seed("edge_list", "long", "\1" + std::string(5000, ' ') + "0 0\n" + std::string(5000, '#'));
   storage::DriveProfile profile;
   profile.date = "2026-11-23T23:30:00Z";
   profile.kernel = "6.1.0";
