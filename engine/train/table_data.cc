@@ -57,6 +57,33 @@ void for_each_integer(const NumberRows& rows, const Body& body) {
       });
 }
 
+// Whether rows, asked for in ascending order, each once, are among those selected.
+class Selection {
+ public:
+  Selection(const storage::File& list, uint64_t count) : list_(list), count_(count) {}
+
+  bool has(uint64_t row) {
+    if (!list_.is_open()) return true;
+    if (at_ == piece_.size()) fill();
+    if (at_ == piece_.size() || piece_[at_] != row) return false;
+    at_++;
+    return true;
+  }
+
+ private:
+  void fill() {
+    piece_.resize(std::min(kPieceValues, count_ - read_));
+    list_.pread_all(std::as_writable_bytes(std::span(piece_)), read_ * sizeof(uint64_t));
+    read_ += piece_.size();
+    at_ = 0;
+  }
+
+  const storage::File& list_;
+  uint64_t count_, read_ = 0;
+  std::vector<uint64_t> piece_;
+  size_t at_ = 0;
+};
+
 }  // namespace
 
 void TableData::refuse(const std::string& problem, const std::string& advice) const {
@@ -176,7 +203,8 @@ void TableData::check_classes() {
   if (targets_->columns() != 1)
     refuse(fmt::format("{} has {} columns; a row has one class", targets_->path(), targets_->columns()),
            "give one class for each row");
-  std::vector<uint64_t> counts;
+  std::vector<uint64_t> counts;  // of the rows selected
+  Selection selection(selected_, shape_.samples);
   for_each_integer(*targets_, [&](uint64_t row, int64_t label) {
     const uint64_t end = options_.classes > 0 ? options_.classes : kMostClasses;
     if (label < 0 || uint64_t(label) >= end)
@@ -185,14 +213,14 @@ void TableData::check_classes() {
                                    : fmt::format("{}, and there are {} classes", label, end)),
              fmt::format("labels are whole numbers from 0 to {}", end - 1));
     if (uint64_t(label) >= counts.size()) counts.resize(size_t(label) + 1);
-    counts[size_t(label)]++;
+    counts[size_t(label)] += selection.has(row);
   });
   if (options_.training) {
     counts.resize(std::max<size_t>(counts.size(), options_.classes));
     const auto empty = std::find(counts.begin(), counts.end(), 0);
     if (empty != counts.end())
-      refuse(fmt::format("{}: class {} of {} has no sample", targets_->path(), empty - counts.begin(),
-                         counts.size()),
+      refuse(fmt::format("{}: class {} of {} has no sample{}", targets_->path(), empty - counts.begin(),
+                         counts.size(), selected_.is_open() ? " to train on, as train_mask.npy has it" : ""),
              "give samples of every class, or number the classes without gaps");
   }
   shape_.classes = counts.size();

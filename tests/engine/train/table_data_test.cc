@@ -11,6 +11,7 @@
 
 #include "storage/error.h"
 #include "tests/support/expect_error.h"
+#include "tests/support/npy_writer.h"
 #include "tests/support/temporary_directory.h"
 
 namespace headrace::train {
@@ -141,6 +142,40 @@ TEST_F(Tables, RefuseCountsThatDisagreeLabelsOutOfRangeAndEmptyClasses) {
   expect_refused(six, "class 5 of 6 has no sample");
   write_file(directory_ / "train-labels-idx1-ubyte", idx({kRows - 1}, 5));
   expect_refused(options("."), "has 70 rows");
+}
+
+TEST_F(Tables, RefuseAClassThatTheMaskLeavesOut) {
+  write_file(directory_ / "features.npy", testing::npy_array<float>({4, 1}, {0, 1, 2, 3}));
+  write_file(directory_ / "labels.npy", testing::npy_array<int64_t>({4}, {0, 1, 2, 1}));
+  write_file(directory_ / "train_mask.npy", testing::npy_array<uint8_t>({4}, {1, 1, 0, 0}, "|b1"));
+  write_file(directory_ / "test_mask.npy", testing::npy_array<uint8_t>({4}, {0, 0, 0, 1}, "|b1"));
+  expect_refused(options("."), "class 2 of 3 has no sample to train on");
+  TableOptions evaluation = options(".");
+  evaluation.training = false;
+  EXPECT_EQ(TableData(evaluation).shape().classes, 3U);  // of which it may see any
+  write_file(directory_ / "train_mask.npy", testing::npy_array<uint8_t>({4}, {1, 0, 1, 1}, "|b1"));
+  EXPECT_EQ(TableData(options(".")).shape().samples, 3U);
+}
+
+TEST_F(Tables, RefuseLabelsThatAreNoClasses) {
+  write_file(directory_ / "features.npy", testing::npy_array<float>({3, 1}, {0, 1, 2}));
+  for (const auto& [label, problem] :
+       std::vector<std::pair<int64_t, std::string>>{{-1, "row 2 is not a whole number"},
+                                                    {65536, "row 2 is 65536, and there are 65536 classes"},
+                                                    {INT64_MAX, "row 2 is 9223372036854775807"},
+                                                    {3, "class 1 of 4 has no sample"}}) {
+    write_file(directory_ / "labels.npy", testing::npy_array<int64_t>({3}, {0, label, 2}));
+    expect_refused(options("."), problem);
+  }
+  for (const auto& [label, problem] :
+       std::vector<std::pair<std::string, std::string>>{{"-1", "row 2 is not a whole number"},
+                                                        {"0.5", "row 2 is not a whole number"},
+                                                        {"1e300", "row 2 is not a whole number"},
+                                                        {"nan", "'nan' in row 2"},
+                                                        {"2", "class 1 of 3 has no sample"}}) {
+    write_csv("2,0\n1," + label + "\n");
+    expect_refused(options("table.csv", TargetKind::kClasses), problem);
+  }
 }
 
 TEST_F(Tables, RefuseRowsThatAreTooWide) {
