@@ -88,6 +88,7 @@ class Gcn : public train::Model {
   std::vector<storage::TensorSpec> tensors() const override { return specs_; }
   void bind(const storage::Layout&) override {}
   train::Task task() const override { return train::Task::kClassification; }
+  const char* row_name() const override { return "nodes"; }
   bool decays(storage::TensorId tensor) const override { return tensor >= kFirstWeight; }
   double loss() const override { return loss_.loss(); }
   train::Metrics metrics() const override { return loss_.metrics(); }

@@ -126,7 +126,7 @@ std::string text_of(const train::Rehearsal& r, const TrainRequest& request) {
   text += line("state", fmt::format("{}, {} parameters", format_size(r.state_bytes),
                                     format_count(double(r.parameters))));
   text += line("a step has",
-               fmt::format("{} tokens, evenly drawn; {}", r.tokens, r.preflight.policy.description()));
+               fmt::format("{} {}, evenly drawn; {}", r.tokens, r.rows, r.preflight.policy.description()));
   text +=
       line("read", fmt::format("{} a step, {}B/s", format_size(mean_of(r, &train::StepReport::read_bytes)),
                                format_count(rate_of(r, &train::StepReport::read_bytes))));
@@ -143,12 +143,13 @@ std::string text_of(const train::Rehearsal& r, const TrainRequest& request) {
            fmt::format("{:.3g} s: {}FLOP at {}FLOP/s (the products alone, measured now)", r.compute_seconds,
                        format_count(r.preflight.flops), format_count(r.flops_per_second)));
   const double seconds = train::expected_step_seconds(r.compute_seconds, times.median);
-  text += line("both", fmt::format("{} at most, {} tokens a second", a_minute(seconds),
-                                   format_count(double(r.tokens) / seconds)));
+  text += line("both", fmt::format("{} at most, {} {} a second", a_minute(seconds),
+                                   format_count(double(r.tokens) / seconds), r.rows));
   text += line("bottleneck",
                times.median > r.compute_seconds ? "the disk" : "computing; the disk is hidden behind it");
-  text += line("hiding the disk", r.hiding_tokens ? fmt::format("takes {} tokens a step", *r.hiding_tokens)
-                                                  : "more tokens a step do not, within this budget");
+  text += line("hiding the disk", r.hiding_tokens
+                                      ? fmt::format("takes {} {} a step", *r.hiding_tokens, r.rows)
+                                      : fmt::format("more {} a step do not, within this budget", r.rows));
   return text + line("how", r.io);
 }
 

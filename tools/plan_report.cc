@@ -115,12 +115,14 @@ std::string time_text(const TrainingPlan& plan) {
   text += rates_text(plan);
   if (!plan.seconds) return text;
   text += line("moving", seconds_text(*plan.disk_seconds) + " a step");
-  text += line("a step", fmt::format("at least {}: {} tokens a second at most", seconds_text(*plan.seconds),
-                                     format_count(double(plan.tokens) / *plan.seconds)));
+  text += line("a step", fmt::format("at least {}: {} {} a second at most", seconds_text(*plan.seconds),
+                                     format_count(double(plan.tokens) / *plan.seconds), plan.rows));
   text += line("bottleneck", bottleneck_text(plan));
-  return text + line("hiding the disk", plan.hiding_tokens ? fmt::format("takes {} tokens a step ({} now)",
-                                                                         *plan.hiding_tokens, plan.tokens)
-                                                           : "more tokens a step do not, within this budget");
+  return text +
+         line("hiding the disk",
+              plan.hiding_tokens
+                  ? fmt::format("takes {} {} a step ({} now)", *plan.hiding_tokens, plan.rows, plan.tokens)
+                  : fmt::format("more {} a step do not, within this budget", plan.rows));
 }
 
 std::string endurance_text(const PlanReport& report) {
@@ -204,8 +206,8 @@ std::string plan_text(const PlanReport& report) {
                                     format_size(plan.state_bytes),
                                     double(plan.state_bytes) / double(plan.parameters)));
   text += memory_text(plan) + disk_text(plan);
-  text += line("a step has", fmt::format("{} tokens{}; {}", plan.tokens,
-                                         plan.drawn_tokens ? ", evenly drawn as there is no text" : "",
+  text += line("a step has", fmt::format("{} {}{}; {}", plan.tokens, plan.rows,
+                                         plan.drawn_tokens ? ", evenly drawn as there are no data" : "",
                                          plan.preflight.policy.description()));
   text += line("read from disk", fmt::format("{} a step", format_size(bytes.read())));
   text += line("written to disk", fmt::format("{} a step, {} of it spilled", format_size(bytes.written()),

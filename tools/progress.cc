@@ -152,7 +152,7 @@ std::string render_summary(const train::TrainSummary& s) {
   line("speed",
        fmt::format("{} {} a second, {} in all",
                    format_count(s.seconds > 0 ? std::round(static_cast<double>(s.tokens) / s.seconds) : 0),
-                   rows_name(s.task), format_duration(s.seconds)));
+                   s.rows, format_duration(s.seconds)));
   if (s.checkpoints.count > 0) {
     line("checkpoints",
          fmt::format("{}, {} in {}; {} read for them", s.checkpoints.count,

@@ -65,7 +65,7 @@ void run_train(const std::vector<std::string>& arguments) {
   Progress progress({request.json, request.quiet, terminal_style()}, request.session.steps, stop);
   for (const std::string& note : config.notes) progress.narrate(note);
   const RunInput run = make_run_input(request.run, request.session, config, std::move(data));
-  progress.set_rows(rows_name(run.model->task()));
+  progress.set_rows(run.model->row_name());
   const train::TrainSummary summary = train::train(run.input, progress, stop);
   if (!has_config(request.session.run_dir)) train::write_run_config(request.session.run_dir, request.run);
   progress.clear();

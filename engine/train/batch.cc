@@ -5,7 +5,7 @@
 namespace headrace::train {
 
 std::string ExecutionPolicy::description() const {
-  const std::string rows = unit_samples > 0   ? fmt::format("{} samples", micro_batch * unit_samples)
+  const std::string rows = unit_rows > 0      ? fmt::format("{} {}", micro_batch * unit_rows, row_name)
                            : micro_batch == 1 ? "1 sequence"
                                               : fmt::format("{} sequences", micro_batch);
   return fmt::format("micro-batches of {}{}{}{}{}", rows,

@@ -77,7 +77,9 @@ struct ExecutionPolicy {
   // Weights that a loop over time multiplies with are read again at each time step, not held over the loop.
   bool streams_recurrent = false;
 
-  uint64_t unit_samples = 0;  // of a table, for the description; 0: units are sequences
+  // For the description: rows of a unit, 0 where units are sequences, and what rows are called.
+  uint64_t unit_rows = 0;
+  const char* row_name = "samples";
 
   std::string description() const;  // "micro-batches of 2 sequences, ..."
 };

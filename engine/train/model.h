@@ -48,6 +48,8 @@ class Model {
   virtual void evaluate(stream::Context& context, const Batch& batch, const ExecutionPolicy& policy) = 0;
   virtual double loss() const = 0;
   virtual Task task() const = 0;
+  // What the rows of a batch are called: "tokens", "samples", "nodes".
+  virtual const char* row_name() const { return task() == Task::kNextToken ? "tokens" : "samples"; }
   virtual Metrics metrics() const { return {}; }  // of the last evaluation
 };
 

@@ -150,7 +150,8 @@ std::vector<ExecutionPolicy> policies(const PreflightInput& input) {
                                .recompute_logits = recompute_logits,
                                .recompute_layers = recompute_layers,
                                .blocks_outside = outside,
-                               .unit_samples = sequences ? 0 : input.batch.seq};
+                               .unit_rows = sequences ? 0 : input.batch.seq,
+                               .row_name = input.model.row_name()};
       };
       all.push_back(policy(false, false));
       if (!input.training || !input.model.recomputes()) continue;
@@ -242,6 +243,13 @@ LeastMemory least_of(const PreflightInput& input, const EntrySpace& space, const
   return least;
 }
 
+// What of the training could be smaller, other than the memory.
+std::string less_of(const PreflightInput& input) {
+  if (input.batch.graph != nullptr) return ", or take narrower layers (--hidden)";
+  if (input.micro_batch != 0) return ", or a smaller --micro-batch";
+  return input.batch.features.empty() ? ", or take a smaller --seq" : ", or take a smaller --batch";
+}
+
 [[noreturn]] void refuse(const PreflightInput& input, const LeastMemory& least) {
   const std::vector<MemoryPart>& parts = least.parts;
   throw Error(
@@ -251,8 +259,7 @@ LeastMemory least_of(const PreflightInput& input, const EntrySpace& space, const
           "{} ({}), {} ({}) and {} ({})",
           exact_size(input.memory_bytes), exact_size(least.bytes), parts[0].name, format_size(parts[0].bytes),
           parts[1].name, format_size(parts[1].bytes), parts[2].name, format_size(parts[2].bytes)),
-      fmt::format("give --memory {} or more{}", exact_size(least.bytes),
-                  input.micro_batch == 0 ? ", or take a smaller --seq" : ", or a smaller --micro-batch"));
+      fmt::format("give --memory {} or more{}", exact_size(least.bytes), less_of(input)));
 }
 
 }  // namespace

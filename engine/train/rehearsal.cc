@@ -96,6 +96,7 @@ Rehearsal rehearse(const TrainInput& input, uint64_t steps, const std::atomic<in
   rehearsal.parameters = parameter_count(input.model, layout);
   rehearsal.state_bytes = layout.payload_bytes();
   rehearsal.tokens = data.rows();
+  rehearsal.rows = input.model.row_name();
   with_session_threads(input.session, [&] {
     rehearsal.preflight = preflight(preflight_input(input, layout, data, true));
     {

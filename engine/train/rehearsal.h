@@ -19,7 +19,8 @@
 namespace headrace::train {
 
 struct Rehearsal {
-  uint64_t parameters = 0, state_bytes = 0, tokens = 0;  // tokens of a step
+  uint64_t parameters = 0, state_bytes = 0, tokens = 0;  // tokens of a step; or samples, nodes:
+  std::string rows = "tokens";                           // Model::row_name()
   Preflight preflight;
   std::vector<StepReport> steps;          // with a warm cache: bytes and seconds
   std::string io;                         // the back end and what was chosen, in words

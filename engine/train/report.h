@@ -59,7 +59,8 @@ struct TrainSummary {
   uint64_t first_step = 0, last_step = 0;  // of this session; first 0: no step was done
   uint64_t total_steps = 0;                // asked for
   double first_loss = 0, last_loss = 0;
-  uint64_t tokens = 0;  // of this session, as everything below
+  uint64_t tokens = 0;  // of this session, as everything below; or samples, nodes:
+  std::string rows = "tokens";
   double seconds = 0, read_wait_seconds = 0, write_wait_seconds = 0;
   uint64_t read_bytes = 0, written_bytes = 0;
   uint64_t skipped_steps = 0;

@@ -308,6 +308,7 @@ TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::a
     summary.run_dir = input.session.run_dir;
     summary.model = input.run.model;
     summary.task = input.model.task();
+    summary.rows = input.model.row_name();
     summary.io = opened.io().description();
     summary.parameters = parameter_count(input.model, layout);
     summary.state_bytes = layout.payload_bytes();

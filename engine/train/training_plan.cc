@@ -250,6 +250,7 @@ TrainingPlan plan_training(const TrainInput& input) {
   plan.state_bytes = layout.payload_bytes();
   plan.memory_bytes = input.session.memory_bytes;
   plan.tokens = batch.rows();
+  plan.rows = input.model.row_name();
   plan.drawn_tokens = input.data == nullptr;
   with_session_threads(input.session, [&] {
     const PreflightInput asked = preflight_input(input, layout, batch, true);

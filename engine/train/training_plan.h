@@ -43,8 +43,9 @@ struct TrainingPlan {
   LeastMemory least;
   Preflight preflight;
   PlannedSteps steps;
-  uint64_t tokens = 0;        // of a step
-  bool drawn_tokens = false;  // no data: drawn ones
+  uint64_t tokens = 0;          // of a step; or samples, nodes:
+  std::string rows = "tokens";  // Model::row_name()
+  bool drawn_tokens = false;    // no data: drawn ones
   std::vector<PlannedDrive> drives;
   std::vector<std::string> warnings;  // of profiles that are ignored
 

@@ -59,7 +59,7 @@ class MlpGolden : public ::testing::TestWithParam<std::string> {
 
   TrainingOptions options() const {
     TrainingOptions options = testing::golden_options(golden_);
-    options.policy = train::ExecutionPolicy{.micro_batch = 1, .unit_samples = kUnit};
+    options.policy = train::ExecutionPolicy{.micro_batch = 1, .unit_rows = kUnit};
     options.initial = &initial_;
     return options;
   }

@@ -66,7 +66,7 @@ TEST_P(MlpSameBits, WhateverTheMachineAndThePolicy) {
           options.threads = micro_batch == 2 ? 1 : 3;
           options.arena_bytes = arena;
           options.policy = train::ExecutionPolicy{
-              .micro_batch = micro_batch, .blocks_outside = blocks_outside, .unit_samples = kUnit};
+              .micro_batch = micro_batch, .blocks_outside = blocks_outside, .unit_rows = kUnit};
           const auto model = make_mlp(config(GetParam()));
           const TrainingResult result = run_training(*model, options, data);
           if (!expected) expected = result;

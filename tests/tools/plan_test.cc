@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::ProcessResult;
 using ::testing::StartsWith;
 using testing::ToolRun;
@@ -214,6 +215,35 @@ TEST_F(PlanTest, KnowsAnExistingRunEvenWhileItTrainsAndWithoutItsText) {
   EXPECT_THAT(result.err, HasSubstr("the run's data cannot be used"));
   EXPECT_THAT(tool_.run({"plan", "run", "--memory", "64MiB", "--seq", "64"}).err,
               HasSubstr("but the run run was made with 32"));
+}
+
+TEST_F(PlanTest, CallsTheRowsOfAStepByTheirName) {
+  testing::write_file(tool_.path("mlp.json"), R"({"model_type": "mlp", "features": 7, "outputs": 3})");
+  const auto out = [&](const std::string& command, const std::string& model) {
+    std::vector<std::string> arguments{command, "--model", model, "--memory", "64MiB"};
+    if (command == "bench")
+      arguments.insert(arguments.begin() + 1, {"--pattern", "train", "--steps", "1", "."});
+    return tool_.run(arguments).out;
+  };
+  for (const char* command : {"plan", "bench"}) {
+    EXPECT_THAT(out(command, "mlp.json"), HasSubstr("128 samples, evenly drawn"));
+    EXPECT_THAT(out(command, "mlp.json"), HasSubstr("micro-batches of 128 samples"));
+    EXPECT_THAT(out(command, "gcn"), HasSubstr("2708 nodes, evenly drawn"));
+    EXPECT_THAT(out(command, "gcn"), Not(HasSubstr("tokens")));
+  }
+}
+
+TEST_F(PlanTest, AdvisesWhatTheModelHas) {
+  testing::write_file(tool_.path("mlp.json"), R"({"model_type": "mlp", "features": 7, "outputs": 3})");
+  for (const auto& [model, advice] :
+       std::vector<std::pair<std::string, std::string>>{{"gpt2", "or take a smaller --seq"},
+                                                        {"lstm", "or take a smaller --seq"},
+                                                        {"mlp.json", "or take a smaller --batch"},
+                                                        {"gcn", "or take narrower layers (--hidden)"}}) {
+    const ProcessResult refused = tool_.run({"plan", "--model", model, "--memory", "1MiB"});
+    EXPECT_EQ(refused.exit_status, 3);
+    EXPECT_THAT(refused.err, HasSubstr(" or more, " + advice)) << model;
+  }
 }
 
 TEST_F(PlanTest, WritesNothing) {
