@@ -39,7 +39,7 @@ class DataSet {
   // Rows of features, from `first_row` on, of a data set whose features are a frozen tensor of the run; they
   // are checked as they are read. Several threads at once.
   virtual void read_features(uint64_t first_row, std::span<float> values) const;
-  // What it keeps in memory, batches included, if that grows with the data.
+  // What it keeps in memory beside batches, if that grows with the data.
   virtual uint64_t memory_bytes() const { return 0; }
 
   // Throws Error (kUsage) when the data are not those with this fingerprint.

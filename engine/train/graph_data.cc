@@ -19,7 +19,6 @@ using storage::NpyFile;
 
 constexpr uint64_t kFingerprintPart = 1 << 20;  // bytes at either end
 constexpr int64_t kMostClasses = 1 << 16;
-constexpr uint64_t kBatchesAtATime = 3;
 
 [[noreturn]] void refuse(const std::string& what, const std::string& advice) {
   throw Error(ErrorKind::kUsage, what, advice);
@@ -196,7 +195,7 @@ void GraphData::read_features(uint64_t first_row, std::span<float> values) const
 }
 
 uint64_t GraphData::memory_bytes() const {
-  return graph_->memory_bytes() + (1 + kBatchesAtATime) * targets_.size() * sizeof(int32_t);
+  return graph_->memory_bytes() + targets_.size() * sizeof(int32_t);
 }
 
 }  // namespace headrace::train

@@ -229,7 +229,7 @@ std::vector<MemoryPart> fixed_parts(const PreflightInput& input, const Recording
   const uint64_t tables = fixed_bytes(input.layout, recording.operations) - kProcessBytes;
   std::vector<MemoryPart> parts{{"the process and its libraries", kProcessBytes},
                                 {"tables of blocks and operations", tables}};
-  if (input.data_bytes > 0) parts.push_back({"data that are kept in memory", input.data_bytes});
+  if (input.data_bytes > 0) parts.push_back({"batches and data that are kept in memory", input.data_bytes});
   if (input.reserved_bytes > 0) parts.push_back({"compressing checkpoints", input.reserved_bytes});
   return parts;
 }

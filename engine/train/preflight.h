@@ -38,7 +38,7 @@ struct PreflightInput {
   uint64_t commit_every = 1;  // steps
   uint64_t memory_bytes = 0;
   uint64_t reserved_bytes = 0;  // of these, for taking checkpoints
-  uint64_t data_bytes = 0;      // and for what data sets keep in memory
+  uint64_t data_bytes = 0;      // and for batches and what data sets keep in memory
 };
 
 struct MemoryPart {

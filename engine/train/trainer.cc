@@ -25,6 +25,8 @@ namespace tbb = oneapi::tbb;
 
 namespace {
 
+constexpr uint64_t kBatchesAtATime = 2;  // the one that is worked on, and the next
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -254,9 +256,9 @@ PreflightInput preflight_input(const TrainInput& input, const storage::Layout& l
   // A table's units hold several samples.
   const uint64_t unit_samples = batch.features.empty() && batch.graph == nullptr ? 1 : batch.seq;
   const uint64_t micro_batch = (input.run.micro_batch + unit_samples - 1) / unit_samples;
-  uint64_t data_bytes = data.kept_bytes();
-  if (input.data != nullptr) data_bytes = input.data->memory_bytes();
+  uint64_t data_bytes = input.data != nullptr ? input.data->memory_bytes() : data.kept_bytes();
   if (input.eval_data != nullptr) data_bytes += input.eval_data->memory_bytes();
+  data_bytes += kBatchesAtATime * data.memory_bytes();
   return {
       .model = input.model,
       .layout = layout,
@@ -292,10 +294,12 @@ storage::Layout make_layout(const Model& model, const RunOptions& run) {
 TrainSummary train(const TrainInput& input, TrainListener& watcher, const std::atomic<int>& stop) {
   return with_threads(thread_count(input.session), [&] {
     SerialListener listener(watcher);
-    BatchData sample;
-    input.data->fetch(0, sample);
     const storage::Layout layout = make_layout(input.model, input.run);
-    const Preflight plan = plan_work(input, layout, sample, true, listener);
+    const Preflight plan = [&] {
+      BatchData sample;
+      input.data->fetch(0, sample);
+      return plan_work(input, layout, sample, true, listener);
+    }();
     listener.narrate("data: " + input.data->description());
     if (!storage::Store::exists(input.session.run_dir)) create_run(input, layout, listener);
 
