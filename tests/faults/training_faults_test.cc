@@ -190,6 +190,7 @@ class TrainingFaults : public ::testing::TestWithParam<IoBackend> {
       counted[listed.kind].outcomes[size_t(outcome.kind)]++;
       total.outcomes[size_t(outcome.kind)]++;
     }
+    if (counted.empty()) GTEST_SKIP() << "none of these faults is of the kind '" << only << "'";
     print(counted, total, all.size());
     const auto met = total.outcomes[0] + total.outcomes[1] + total.outcomes[2];
     EXPECT_GT(met, 20 * total.outcomes[size_t(Outcome::Kind::kNotMet)]) << "most faults must be met";
