@@ -66,6 +66,9 @@ class Gpt2 : public train::Model {
   bool recomputes() const override { return true; }
   train::Task task() const override { return train::Task::kNextToken; }
   bool decays(storage::TensorId tensor) const override { return specs_[tensor].columns > 1; }
+  bool is_embedding(storage::TensorId tensor) const override {
+    return tensor == kTokens || tensor == kPositions;
+  }
   double loss() const override { return loss_; }
 
   void initialise(storage::TensorId tensor, uint64_t first_row, uint64_t seed,

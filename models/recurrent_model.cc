@@ -82,6 +82,7 @@ class RecurrentModel final : public train::Model {
   bool loops_over_time() const override { return true; }
   train::Task task() const override { return train::Task::kNextToken; }
   bool decays(storage::TensorId tensor) const override { return specs_[tensor].columns > 1; }
+  bool is_embedding(storage::TensorId tensor) const override { return tensor == kTokens; }
   bool is_state(storage::TensorId tensor) const override { return specs_[tensor].name.starts_with("state_"); }
   double loss() const override { return loss_; }
 

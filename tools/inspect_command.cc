@@ -102,7 +102,7 @@ std::string statistics(TensorSource& source, const Request& request, const std::
     for (const storage::ValueField& field : storage::value_fields(tensor)) {
       if (!field.name.empty() && !request.state) continue;
       all.push_back({tensor.name, field.name, storage::element_type_name(field.type),
-                     inspect::statistics_of(source, selected[i], field)});
+                     inspect::statistics_of(source, selected[i], field), field.joined});
       done(static_cast<double>(i) / static_cast<double>(selected.size()));
     }
   }

@@ -56,14 +56,23 @@ std::string statistics_text(const std::vector<TensorStatistics>& statistics, boo
   size_t width = 6;
   for (const TensorStatistics& s : statistics) width = std::max(width, field_name(s.tensor, s.field).size());
   std::string text =
-      fmt::format("{:<{}}  {:>12} {:>12} {:>12} {:>12} {:>10} {:>6} {:>6}  {}\n", "tensor", width, "min",
-                  "max", "mean", "deviation", "zeros", "nan", "inf", "histogram");
+      fmt::format("{:<{}}  {:>12} {:>12} {:>12} {:>12} {:>10} {:>10} {:>6} {:>6}  {}\n", "tensor", width,
+                  "min", "max", "mean", "deviation", "zeros", "pruned", "nan", "inf", "histogram");
+  uint64_t pruned = 0, of_weights = 0, tensors = 0;
   for (const TensorStatistics& s : statistics) {
     const inspect::Statistics& v = s.values;
-    text += fmt::format("{:<{}}  {:>12.5g} {:>12.5g} {:>12.5g} {:>12.5g} {:>10} {:>6} {:>6}  |{}|\n",
+    const std::string of_tensor = s.marks_pruned ? std::to_string(v.negative_zeros) : "";
+    text += fmt::format("{:<{}}  {:>12.5g} {:>12.5g} {:>12.5g} {:>12.5g} {:>10} {:>10} {:>6} {:>6}  |{}|\n",
                         field_name(s.tensor, s.field), width, v.min, v.max, v.mean, v.standard_deviation,
-                        v.zeros, v.nans, v.infinities, sparkline(v.histogram, utf8));
+                        v.zeros, of_tensor, v.nans, v.infinities, sparkline(v.histogram, utf8));
+    if (!s.marks_pruned || v.negative_zeros == 0) continue;
+    tensors++;
+    pruned += v.negative_zeros;
+    of_weights += v.elements;
   }
+  if (tensors > 0)
+    text += fmt::format("pruned: {} of {} weights ({:.2f}%) of {} tensors\n", pruned, of_weights,
+                        100 * double(pruned) / double(of_weights), tensors);
   return text;
 }
 
@@ -83,12 +92,14 @@ std::string statistics_json(const SourceInfo& info, const std::vector<TensorStat
                     {"mean", number(v.mean)},
                     {"standard_deviation", number(v.standard_deviation)},
                     {"zeros", v.zeros},
+                    {"sparsity", v.elements == 0 ? 0 : double(v.zeros) / double(v.elements)},
                     {"nans", v.nans},
                     {"infinities", v.infinities},
                     {"histogram",
                      {{"first", number(v.histogram.first)},
                       {"width", number(v.histogram.width)},
                       {"counts", v.histogram.counts}}}});
+    if (s.marks_pruned) list.back()["pruned"] = v.negative_zeros;
   }
   return dumped(json);
 }

@@ -7,6 +7,8 @@
 #include <set>
 #include <string_view>
 
+#include "engine/train/pruning.h"
+#include "engine/train/run_options.h"
 #include "storage/error.h"
 #include "storage/tensor_values.h"
 #include "storage/text.h"
@@ -38,6 +40,22 @@ std::string type_of(const SourceTensor& tensor) {
 ordered_json model_of(const SourceInfo& info) {
   const auto parsed = ordered_json::parse(info.model_json, nullptr, false);
   return parsed.is_object() && parsed.contains("model") ? parsed["model"] : ordered_json();
+}
+
+// What the kept options say of pruning; empty where there is none.
+std::string pruning_of(const SourceInfo& info) {
+  const auto parsed = ordered_json::parse(info.model_json, nullptr, false);
+  if (!parsed.is_object() || !parsed.contains("options") || !info.step) return {};
+  train::RunOptions options;
+  try {
+    options = train::run_options_from_json(parsed["options"].dump());
+  } catch (const Error&) {
+    return {};  // of a later version, perhaps: the list is of use without
+  }
+  if (options.prune_sparsity == 0) return {};
+  return fmt::format("pruning: to a sparsity of {} at step {}; {:.4g} by now\n", options.prune_sparsity,
+                     std::max(options.prune_begin, options.prune_end),
+                     train::sparsity_at(options, *info.step));
 }
 
 bool weights_only(const std::vector<size_t>& selected, const TensorSource& source) {
@@ -154,6 +172,7 @@ std::string listing(const TensorSource& source, const std::vector<size_t>& selec
     }
     text += '\n';
   }
+  text += pruning_of(info);
   for (const std::string& fault : info.faults) text += "note: " + printable(fault, 1000) + "\n";
   return text;
 }

@@ -30,6 +30,7 @@ std::string listing_json(const storage::TensorSource& source, const std::vector<
 struct TensorStatistics {
   std::string tensor, field, type;
   inspect::Statistics values;
+  bool marks_pruned = false;  // by negative zeros
 };
 // `utf8`: draw histograms with blocks, else with ASCII.
 std::string statistics_text(const std::vector<TensorStatistics>& statistics, bool utf8);

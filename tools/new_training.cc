@@ -9,9 +9,10 @@ namespace headrace::tools {
 
 bool may_change_for_new_training(const std::string& name) {
   static const std::vector<std::string> names{
-      "batch",          "optimizer",    "lr",    "min-lr", "warmup", "schedule",
-      "schedule-steps", "weight-decay", "beta1", "beta2",  "eps",    "clip",
-      "momentum",       "nesterov",     "l1",    "l2",     "seed",   "weights"};
+      "batch",          "optimizer",     "lr",          "min-lr",    "warmup",      "schedule",
+      "schedule-steps", "weight-decay",  "beta1",       "beta2",     "eps",         "clip",
+      "momentum",       "nesterov",      "l1",          "l2",        "seed",        "weights",
+      "prune-sparsity", "prune-initial", "prune-begin", "prune-end", "prune-every", "prune-embeddings"};
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 

@@ -101,13 +101,15 @@ void StatisticsBuilder::add(std::span<const double> values) {
   std::vector<double> kept;
   for (; !values.empty(); values = values.subspan(std::min(kRun, values.size()))) {
     const std::span<const double> run = values.first(std::min(kRun, values.size()));
-    uint64_t zeros = 0, finite = 0;
+    uint64_t zeros = 0, negative_zeros = 0, finite = 0;
     for (const double value : run) {
       zeros += value == 0 ? 1 : 0;
+      negative_zeros += value == 0 && std::signbit(value) ? 1 : 0;
       finite += std::isfinite(value) ? 1 : 0;
     }
     sum_.elements += run.size();
     sum_.zeros += zeros;
+    sum_.negative_zeros += negative_zeros;
     if (finite == run.size()) {
       add_finite(run);
       continue;

@@ -24,6 +24,7 @@ struct Histogram {
 
 struct Statistics {
   uint64_t elements = 0, zeros = 0, nans = 0, infinities = 0;
+  uint64_t negative_zeros = 0;  // of the zeros: in a run or checkpoint, weights that are pruned
   // Of the finite values; NaN if there are none.
   double min = std::numeric_limits<double>::quiet_NaN(), max = min, mean = min;
   double standard_deviation = min;  // sqrt(mean of (value - mean)^2): divided by the count, not one less

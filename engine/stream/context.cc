@@ -205,12 +205,14 @@ void Context::backward(const BackwardCall& call) {
     const BlockId block = unit.rows.block;
     plan_update_before(unit);
     for (size_t item = 0; item < call.items; item++) {
-      if (call.reads_weight) add_access(space_.weights(block), false);
+      const bool final = ++contributions_[block] == expected_[block];
+      if (call.reads_weight || (final && is_masked(call.weight.tensor)))
+        add_access(space_.weights(block), false);
       const bool first = !gradient_exists_[block];
       add_access(space_.gradient(block), true);
       PlannedOp op = plan_op(call.work(unit.rows, item), block, item);
       op.accumulate = first ? math::Accumulate::kNo : math::Accumulate::kYes;
-      op.final = ++contributions_[block] == expected_[block];
+      op.final = final;
       unit.ops.push_back(op);
     }
     if (unit.ops.back().final) {
@@ -332,7 +334,11 @@ void Context::finish_unit(Unit& unit) {
     const PlannedOp& op = unit.ops.back();
     streamer_->clock().computing(+1);
     if (options_.mathematics)
-      run_isolated([&] { updates_->gradient_ready(op.block, gradient_of(op.block)); });
+      run_isolated([&] {
+        const bool masked = is_masked(layout_.block(op.block).tensor);
+        updates_->gradient_ready(op.block, gradient_of(op.block),
+                                 masked ? weight_view(op.block) : math::WeightView{});
+      });
     streamer_->clock().computing(-1);
     streamer_->complete(op.index, op.block);
   });

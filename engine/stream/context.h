@@ -86,8 +86,9 @@ struct BackwardCall {
 class Updates {
  public:
   virtual ~Updates() = default;
-  // The last contribution has been added.
-  virtual void gradient_ready(BlockId block, const float* gradient) = 0;
+  // The last contribution has been added. `weights`: as the products see them, where ContextOptions::masked
+  // says so, to mask the gradient by; else empty.
+  virtual void gradient_ready(BlockId block, float* gradient, const math::WeightView& weights) = 0;
   // Applies the optimizer to a block's two entries; `moments` null where it has but the weights.
   virtual void update(BlockId block, std::byte* weights, std::byte* moments, const float* gradient) = 0;
   // Its new content has been handed to the store.
@@ -97,7 +98,8 @@ class Updates {
 struct ContextOptions {
   BlockPlanes planes;
   bool late_updates = false;  // an update waits for the end of its step, and runs before the block's next use
-  size_t tokens = 3;          // blocks in a pipeline at a time
+  std::vector<bool> masked = {};  // by tensor: Updates::gradient_ready() gets its weights; empty: none
+  size_t tokens = 3;              // blocks in a pipeline at a time
   bool mathematics =
       true;  // false, for measuring the disk alone: bytes move, are checked, and stay as they are
 };
@@ -165,6 +167,9 @@ class Context {
   PlannedOp plan_op(const Work& work, BlockId block, size_t item);
   PlannedOp plan_update(BlockId block);
   void plan_update_before(Unit& unit);
+  bool is_masked(storage::TensorId tensor) const {
+    return !options_.masked.empty() && options_.masked[tensor];
+  }
   void add_access(EntryId entry, bool writes, bool last = false);
   bool exists(EntryId entry) const;
   void set_exists(EntryId entry, bool exists);

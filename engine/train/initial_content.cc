@@ -22,6 +22,7 @@ storage::BlockFiller initial_content(const Model& model, uint64_t seed, const Da
     alone.execute([&] {
       values.resize(block.elements);
       model.initialise(block.tensor, block.first_row, seed, values);
+      for (float& value : values) value += 0.0F;  // -0.0 would be a pruned weight
       math::split_planes(values.data(), std::ssize(values),
                          reinterpret_cast<uint16_t*>(payload.data() + block.planes[0].offset),
                          reinterpret_cast<uint16_t*>(payload.data() + block.planes[1].offset));

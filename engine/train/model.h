@@ -35,6 +35,9 @@ class Model {
   // is its next value, which replaces it where parameters are updated (and is dropped where a step is
   // skipped).
   virtual bool is_state(storage::TensorId) const { return false; }
+  // Whether rows of the tensor are looked up, rather than only multiplied by: pruning and quantization leave
+  // it alone unless they are told not to.
+  virtual bool is_embedding(storage::TensorId) const { return false; }
   // Rows that stand for data where there are none, to plan with: `samples` of them, sequences of `seq` tokens
   // or rows of a table. A function of the seed.
   virtual void draw(uint64_t seed, uint64_t samples, uint64_t seq, BatchData& batch) const = 0;

@@ -40,7 +40,11 @@ struct RunOptions {
   double momentum = 0;  // of sgd
   bool nesterov = false;
   double l1 = 0, l2 = 0;  // penalties of the tensors that decay
-  double clip = 1.0;      // largest global gradient norm; 0: none
+  // Magnitude pruning: engine/train/pruning.h. Sparsity 0: none; end 0: the same as begin.
+  double prune_sparsity = 0, prune_initial = 0;
+  uint64_t prune_begin = 1, prune_end = 0, prune_every = 100;  // steps
+  bool prune_embeddings = false;
+  double clip = 1.0;  // largest global gradient norm; 0: none
   WeightPrecision weights = WeightPrecision::kFloat32;
   uint64_t seed = 1;
   uint64_t commit_every = 1;       // steps. Not part of the result

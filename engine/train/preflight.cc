@@ -36,6 +36,7 @@ constexpr double kBytesPerSecond = 1.6e9;
 constexpr uint32_t kRecordedSteps = 4;
 struct Recording {
   std::vector<Program> programs;
+  std::vector<Program> pruning;  // a step that prunes, too, if any does
   uint64_t least_arena_bytes = 0;
   uint64_t live_bytes = 0;  // all blocks, and the most that is alive beside them at any time
   size_t operations = 0;
@@ -66,25 +67,32 @@ uint64_t live_bytes(const Program& program, const EntrySpace& space, const Block
 }
 
 Recording record(const PreflightInput& input, const EntrySpace& space, const ExecutionPolicy& policy) {
-  Context context(input.layout, space, {.planes = input.planes, .late_updates = input.late_updates});
+  Context context(
+      input.layout, space,
+      {.planes = input.planes, .late_updates = input.late_updates, .masked = input.pruner.tensors()});
   const BlockEntrySizes sizes(input.layout, space, input.planes);
   Recording recording;
-  for (uint32_t step = 0; step < kRecordedSteps; step++) {
-    recording.programs.push_back(context.record(
-        [&](Context& c) {
-          if (input.training)
-            input.model.train(c, input.batch, policy);
-          else
-            input.model.evaluate(c, input.batch, policy);
-        },
-        step % 2));
-    const Program& program = recording.programs.back();
+  const auto step = [&](Context& c) {
+    if (input.training)
+      input.model.train(c, input.batch, policy);
+    else
+      input.model.evaluate(c, input.batch, policy);
+  };
+  const auto add = [&](Program program, std::vector<Program>& to) {
     recording.least_arena_bytes =
         std::max(recording.least_arena_bytes, CachePlanner::least_arena_bytes(program, space, sizes));
     recording.live_bytes =
         std::max(recording.live_bytes, live_bytes(program, space, sizes, input.layout, input.late_updates));
     recording.operations = std::max(recording.operations, program.ops.size());
-  }
+    to.push_back(std::move(program));
+  };
+  for (uint32_t i = 0; i < kRecordedSteps; i++) add(context.record(step, i % 2), recording.programs);
+  if (!input.pruner.prunes_ever()) return recording;
+  const auto pruning_step = [&, pruner = input.pruner](Context& c) mutable {
+    pruner.choose_all(c);
+    step(c);
+  };
+  add(context.record(pruning_step, kRecordedSteps % 2), recording.pruning);
   return recording;
 }
 
@@ -179,7 +187,7 @@ std::vector<MemoryPart> shares_of_largest(const PreflightInput& input, const Ent
   const BlockEntrySizes sizes(input.layout, space, input.planes);
   std::vector<MemoryPart> best;
   uint64_t best_bytes = 0;
-  for (const Program& program : recording.programs)
+  const auto look_at = [&](const Program& program) {
     for (const stream::Op& op : program.ops) {
       std::vector<MemoryPart> shares{{"a block's weights", 0},
                                      {"a block's optimizer state", 0},
@@ -196,6 +204,9 @@ std::vector<MemoryPart> shares_of_largest(const PreflightInput& input, const Ent
       }
       if (sum > best_bytes) best = shares, best_bytes = sum;
     }
+  };
+  std::ranges::for_each(recording.programs, look_at);
+  std::ranges::for_each(recording.pruning, look_at);
   return best;
 }
 

@@ -11,6 +11,7 @@
 
 #include "engine/stream/cache.h"
 #include "engine/train/model.h"
+#include "engine/train/pruning.h"
 
 namespace headrace::train {
 
@@ -39,6 +40,7 @@ struct PreflightInput {
   uint64_t memory_bytes = 0;
   uint64_t reserved_bytes = 0;  // of these, for taking checkpoints
   uint64_t data_bytes = 0;      // and for batches and what data sets keep in memory
+  Pruner pruner = {};
 };
 
 struct MemoryPart {

@@ -17,10 +17,12 @@ std::string metrics_line(const StepReport& r) {
   return fmt::format(
       R"({{"step":{},"loss":{},"lr":{},"grad_norm":{},"tokens":{},"seconds":{},"tokens_per_second":{},)"
       R"("read_bytes":{},"written_bytes":{},"compute_seconds":{},"read_wait_seconds":{},)"
-      R"("write_wait_seconds":{},"rss_bytes":{}{}}})",
+      R"("write_wait_seconds":{},"rss_bytes":{}{}{}}})",
       r.step, exact(r.loss), exact(r.lr), exact(r.grad_norm), r.tokens, timing(r.seconds), timing(rate),
       r.read_bytes, r.written_bytes, timing(r.compute_seconds), timing(r.read_wait_seconds),
-      timing(r.write_wait_seconds), r.rss_bytes, r.skipped ? R"(,"skipped":true)" : "");
+      timing(r.write_wait_seconds), r.rss_bytes,
+      r.sparsity ? fmt::format(R"(,"sparsity":{})", exact(*r.sparsity)) : "",
+      r.skipped ? R"(,"skipped":true)" : "");
 }
 
 }  // namespace headrace::train

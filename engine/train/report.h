@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "engine/train/metrics.h"
@@ -21,13 +22,14 @@ struct StepReport {
   double seconds = 0;    // wall time of the step
   double compute_seconds = 0, read_wait_seconds = 0, write_wait_seconds = 0;
   uint64_t read_bytes = 0, written_bytes = 0;
-  uint64_t rss_bytes = 0;  // peak resident size of the process so far
-  bool skipped = false;    // the loss or the norm was not finite, and nothing was updated
+  uint64_t rss_bytes = 0;               // peak resident size of the process so far
+  bool skipped = false;                 // the loss or the norm was not finite, and nothing was updated
+  std::optional<double> sparsity = {};  // of the matrices that are pruned; nothing: none is
 };
 
 // The line of metrics.jsonl, without the newline: fixed order of fields, floats with 17 significant digits so
-// that they read back exactly. A value that is no number (JSON has none) is written as null; a skipped step
-// has a last field "skipped": true.
+// that they read back exactly. A value that is no number (JSON has none) is written as null; where there is
+// pruning "sparsity" follows, and a skipped step has a last field "skipped": true.
 std::string metrics_line(const StepReport& report);
 
 struct EvalSummary {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/train/optimizer.h"
+#include "engine/train/pruning.h"
 #include "storage/error.h"
 
 namespace headrace::train {
@@ -63,6 +64,15 @@ std::vector<RunOption> make_table() {
       switch_option("nesterov", &R::nesterov, "Nesterov's momentum"),
       number_option("l1", &R::l1, {0, 1e6}, "penalty: so much times the sum of |w| of matrices"),
       number_option("l2", &R::l2, {0, 1e6}, "penalty: so much times the sum of w^2 of matrices"),
+      number_option("prune-sparsity", &R::prune_sparsity, {0, 1, true, false},
+                    "pruning: the share of the weights of each matrix that is zero in the end; 0: none"),
+      count_option("prune-begin", &R::prune_begin, 1, kMostSteps, "the first step that prunes"),
+      count_option("prune-end", &R::prune_end, 0, kMostSteps,
+                   "the last step that prunes; 0: --prune-begin, and all is pruned at once"),
+      count_option("prune-every", &R::prune_every, 1, kMostSteps, "steps from one pruning to the next"),
+      number_option("prune-initial", &R::prune_initial, {0, 1, true, false},
+                    "the share that is pruned at --prune-begin, with a later --prune-end"),
+      switch_option("prune-embeddings", &R::prune_embeddings, "prune embeddings, too"),
       number_option("clip", &R::clip, {0, kInfinity}, "largest global norm of the gradient; 0: no clipping"),
       choice_option<R, WeightPrecision>(
           "weights", &R::weights, {{"fp32", WeightPrecision::kFloat32}, {"bf16", WeightPrecision::kBfloat16}},
@@ -160,6 +170,7 @@ void check_run_options(const RunOptions& options) {
         "give a --min-lr of at most --lr");
   }
   check_optimizer_options(options);
+  check_pruning_options(options);
   if (options.micro_batch > options.batch) {
     throw Error(ErrorKind::kUsage,
                 fmt::format("--micro-batch {} is above --batch {}", options.micro_batch, options.batch),

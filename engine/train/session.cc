@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include "engine/math/magnitude.h"
 #include "engine/train/lr_schedule.h"
 #include "engine/train/run_options.h"
 #include "engine/train/state_tensor.h"
@@ -41,15 +42,19 @@ Session::Session(Parts parts)
       layout_(parts_.store->layout()),
       optimizer_(make_optimizer(parts_.input.run)),
       late_updates_(late_updates(parts_.input.run, parts_.input.session)),
+      pruner_(parts_.input.model, layout_, parts_.input.run),
       space_(uint32_t(layout_.blocks().size())),
       sizes_(layout_, space_, optimizer_->block_planes()),
       spill_space_(uint32_t(parts_.store->shard_paths().size())),
       arena_(parts_.preflight.cache.arena_bytes),
       planner_(space_, sizes_, parts_.preflight.cache, &spill_space_),
-      recorder_(layout_, space_, {.planes = optimizer_->block_planes(), .late_updates = late_updates_}),
+      recorder_(
+          layout_, space_,
+          {.planes = optimizer_->block_planes(), .late_updates = late_updates_, .masked = pruner_.tensors()}),
       runner_(layout_, space_,
               {.planes = optimizer_->block_planes(),
                .late_updates = late_updates_,
+               .masked = pruner_.tensors(),
                .mathematics = parts_.mathematics}),
       norm_(layout_),
       trained_blocks_(size_t(std::count_if(layout_.blocks().begin(), layout_.blocks().end(),
@@ -93,6 +98,7 @@ stream::Context::Step Session::step_of(const WorkItem& item) {
     if (item.kind == WorkItem::Kind::kTrain) batch.step = item.step;
     switch (item.kind) {
       case WorkItem::Kind::kTrain:
+        pruner_.choose(context, item.step);
         return parts_.input.model.train(context, batch, parts_.preflight.policy);
       case WorkItem::Kind::kEvaluate:
         return parts_.input.model.evaluate(context, batch, parts_.preflight.policy);
@@ -197,6 +203,7 @@ void Session::begin_step(const WorkItem& item) {
 void Session::end_step(const WorkItem& item, StepReport& report) {
   report.lr = learning_rate(lr_schedule_options(parts_.input.run), item.step);
   report.grad_norm = norm_.norm();
+  if (pruner_.prunes_ever()) report.sparsity = sparsity_at(parts_.input.run, item.step);
   report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.grad_norm);
   if (report.skipped && parts_.input.session.on_nan == OnNan::kStop) stop_at(report);
   if (late_updates_) {
@@ -259,12 +266,14 @@ void Session::commit_rest() {
   committer_->commit(std::exchange(uncommitted_, {}), std::exchange(uncommitted_reports_, {}));
 }
 
-void Session::gradient_ready(BlockId block, const float* gradient) {
+void Session::gradient_ready(BlockId block, float* gradient, const math::WeightView& weights) {
+  if (weights.high != nullptr) math::mask_gradient(weights, gradient);
   if (!parts_.input.model.is_state(layout_.block(block).tensor)) norm_.add(block, gradient);
 }
 
 void Session::update(BlockId block, std::byte* weights, std::byte* moments, const float* gradient) {
   const storage::BlockLayout& layout = layout_.block(block);
+  pruner_.apply(update_step_.step, optimizer_->block_planes(), layout, weights, moments);
   if (!skips_updates_) {
     if (parts_.input.model.is_state(layout.tensor))
       assign_state(optimizer_->block_planes(), layout, weights, moments, gradient);

@@ -18,6 +18,7 @@
 #include "engine/train/gradient_norm.h"
 #include "engine/train/optimizer.h"
 #include "engine/train/preflight.h"
+#include "engine/train/pruning.h"
 #include "engine/train/trainer.h"
 #include "storage/aligned_memory.h"
 #include "storage/spill_file.h"
@@ -76,7 +77,7 @@ class Session : private stream::Updates {
   uint64_t checkpoint_due() const;  // the step that one is not published of; 0: none
   stream::StoreWrites store_writes(const WorkItem& item) const;
 
-  void gradient_ready(storage::BlockId block, const float* gradient) override;
+  void gradient_ready(storage::BlockId block, float* gradient, const math::WeightView& weights) override;
   void update(storage::BlockId block, std::byte* weights, std::byte* moments, const float* gradient) override;
   void updated(storage::BlockId block) override;
 
@@ -84,6 +85,7 @@ class Session : private stream::Updates {
   const storage::Layout& layout_;
   std::unique_ptr<Optimizer> optimizer_;
   bool late_updates_;
+  Pruner pruner_;
   stream::EntrySpace space_;
   BlockEntrySizes sizes_;
   std::vector<storage::SpillFile> spill_files_;

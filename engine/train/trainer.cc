@@ -272,7 +272,8 @@ PreflightInput preflight_input(const TrainInput& input, const storage::Layout& l
       .reserved_bytes = training && input.session.checkpoint_every > 0
                             ? Checkpointer::memory_bytes(layout, input.session, thread_count(input.session))
                             : 0,
-      .data_bytes = data_bytes};
+      .data_bytes = data_bytes,
+      .pruner = training ? Pruner(input.model, layout, input.run) : Pruner()};
 }
 
 storage::Layout make_layout(const Model& model, const RunOptions& run) {

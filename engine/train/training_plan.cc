@@ -25,8 +25,9 @@ class StepPlanner {
       : input_(input),
         space_(uint32_t(input.layout.blocks().size())),
         sizes_(input.layout, space_, input.planes) {
-    stream::Context context(input.layout, space_,
-                            {.planes = input.planes, .late_updates = input.late_updates});
+    stream::Context context(
+        input.layout, space_,
+        {.planes = input.planes, .late_updates = input.late_updates, .masked = input.pruner.tensors()});
     for (uint32_t i = 0; i < 3; i++)  // the first has no updates due; the others alternate from then on
       programs_.push_back(
           context.record([&](stream::Context& c) { input.model.train(c, input.batch, policy); }, 1 - i % 2));

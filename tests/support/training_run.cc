@@ -9,6 +9,7 @@
 #include "engine/math/kernels.h"
 #include "engine/stream/context.h"
 #include "engine/train/optimizer.h"
+#include "engine/train/pruning.h"
 #include "engine/train/session.h"
 #include "engine/train/trainer.h"
 #include "storage/aligned_memory.h"
@@ -55,7 +56,8 @@ train::Preflight ask_preflight(train::Model& model, const TrainingOptions& optio
                            .late_updates = train::late_updates(options.run, session_of(options)),
                            .micro_batch = options.run.micro_batch,
                            .commit_every = options.run.commit_every,
-                           .memory_bytes = options.memory_bytes});
+                           .memory_bytes = options.memory_bytes,
+                           .pruner = train::Pruner(model, layout, options.run)});
 }
 
 uint64_t least_arena_bytes(train::Model& model, const TrainingOptions& options, const Layout& layout,
@@ -63,16 +65,19 @@ uint64_t least_arena_bytes(train::Model& model, const TrainingOptions& options, 
   const stream::BlockPlanes planes = train::make_optimizer(options.run)->block_planes();
   const stream::EntrySpace space(uint32_t(layout.blocks().size()));
   const train::BlockEntrySizes sizes(layout, space, planes);
-  stream::Context context(
-      layout, space,
-      {.planes = planes, .late_updates = train::late_updates(options.run, session_of(options))});
+  train::Pruner pruner(model, layout, options.run);
+  stream::Context context(layout, space,
+                          {.planes = planes,
+                           .late_updates = train::late_updates(options.run, session_of(options)),
+                           .masked = pruner.tensors()});
   uint64_t least = 0;
   const auto record = [&](const stream::Context::Step& step) {
     const stream::Program program = context.record(step, 0);
     least = std::max(least, stream::CachePlanner::least_arena_bytes(program, space, sizes));
   };
-  for (const BatchData& tokens : batches)
-    record([&](stream::Context& c) {
+  for (uint64_t step = 1; const BatchData& tokens : batches)
+    record([&, step = step++](stream::Context& c) {
+      if (!options.evaluate) pruner.choose(c, step);
       if (options.evaluate)
         model.evaluate(c, batch_of(options, tokens), policy);
       else

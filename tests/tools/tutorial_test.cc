@@ -54,7 +54,7 @@ TEST_P(Tutorials, WorkAsWritten) {
 
 INSTANTIATE_TEST_SUITE_P(Page, Tutorials,
                          ::testing::Values("tutorial-tables.md", "tutorial-graphs.md",
-                                           "tutorial-recurrent.md"),
+                                           "tutorial-recurrent.md", "compression.md"),
                          [](const auto& each) {
                            std::string name;
                            for (const char c : each.param)

@@ -40,7 +40,7 @@ storage::TensorSpec spec(const std::string& name, uint64_t rows, uint64_t column
 // Notes what the engine asks of the optimizer, and checks gradients against what the test expects.
 class NotedUpdates : public Updates {
  public:
-  void gradient_ready(BlockId block, const float* gradient) override {
+  void gradient_ready(BlockId block, float* gradient, const math::WeightView&) override {
     const std::lock_guard lock(mutex_);
     ready[block].push_back(gradient[0]);
   }
