@@ -20,6 +20,9 @@ namespace headrace::storage {
 
 inline constexpr uint64_t kMostSafetensorsHeader = 100'000'000;  // bytes; the format's own limit
 
+// The metadata under which a file that was exported from a run keeps SourceInfo::model_json.
+inline constexpr const char* kModelKey = "headrace.model";
+
 struct SafetensorsTensor {
   std::string name;
   std::string type_name;  // "F32"; a later format's too

@@ -62,6 +62,8 @@ class SafetensorsSource final : public TensorSource {
 
   void add_file(const std::string& path) {
     SafetensorsHeader header = read_safetensors_header(File::open(path, OpenMode::kRead));
+    for (auto& [key, value] : header.metadata)
+      if (key == kModelKey) info_.model_json = std::move(value);
     for (SafetensorsTensor& tensor : header.tensors) {
       const uint64_t bytes = tensor.last - tensor.first;
       places_.push_back({files_.size(), header.data_offset + tensor.first});

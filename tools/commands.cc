@@ -57,11 +57,12 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> list{
       {"train", "trains a model; creates the run, or resumes it", run_train},
       {"plan", "what a training would take, before it runs", run_plan},
-      {"eval", "loss and perplexity of a run on other text", run_eval},
+      {"eval", "loss, perplexity or accuracy of a run on other data", run_eval},
       {"bench", "how fast a directory's storage is, and whether it suits training", run_bench},
       {"inspect", "what a run, checkpoint or safetensors file holds", run_inspect},
       {"checkpoint", "saves a stopped run's committed step, compressed", run_checkpoint},
       {"restore", "makes a run from a checkpoint", run_restore},
+      {"quantize", "exports weights as 8-bit integers, and says what that costs", run_quantize},
   };
   return list;
 }

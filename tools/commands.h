@@ -20,6 +20,7 @@ void run_bench(const std::vector<std::string>& arguments);
 void run_plan(const std::vector<std::string>& arguments);
 void run_inspect(const std::vector<std::string>& arguments);
 void run_checkpoint(const std::vector<std::string>& arguments);
+void run_quantize(const std::vector<std::string>& arguments);
 void run_restore(const std::vector<std::string>& arguments);
 
 // Runs the command line `arguments` (without the program's name), reports an Error, returns the exit status.

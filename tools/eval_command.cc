@@ -1,12 +1,8 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <utility>
 
-#include "engine/train/trainer.h"
 #include "storage/error.h"
-#include "storage/run_description.h"
-#include "storage/store.h"
 #include "storage/text.h"
 #include "tools/command_line.h"
 #include "tools/commands.h"
@@ -14,8 +10,8 @@
 #include "tools/memory_limit.h"
 #include "tools/options.h"
 #include "tools/progress.h"
-#include "tools/run_input.h"
 #include "tools/signals.h"
+#include "tools/weights_evaluation.h"
 
 namespace headrace::tools {
 namespace {
@@ -29,10 +25,10 @@ CommandSpec eval_spec() {
   CommandSpec spec;
   spec.name = "eval";
   spec.description =
-      "Evaluates a run on data of the kind that it was trained on: the loss, and what shows how good the "
+      "Evaluates a network on data of the kind that it was trained on: the loss, and what shows how good the "
       "model is at its task: perplexity, accuracy and confusion of classes, or mean absolute error.";
-  spec.positional = "RUN";
-  spec.positional_help = "the directory of the run";
+  spec.positional = "PATH";
+  spec.positional_help = "a run; or a checkpoint, or what headrace quantize made, evaluated from a copy";
   for (const TrainOption& option : train_options()) {
     if (!belongs_to_eval(option.entry.name)) continue;
     const std::string help = option.entry.name == "data" ? "what to evaluate on" : option.entry.help;
@@ -70,26 +66,13 @@ void run_eval(const std::vector<std::string>& arguments) {
   if (request.session.eval_data.empty()) {
     throw Error(ErrorKind::kUsage, "no data to evaluate on were named", "name them with --data FILE");
   }
-  if (!storage::Store::exists(run_dir)) {
-    throw Error(ErrorKind::kUsage, fmt::format("{} holds no run", run_dir),
-                "name the directory that headrace train made");
-  }
-  request.run = read_run_config(run_dir);
+  const Network network = open_network(run_dir);
   if (request.session.memory_bytes == 0) request.session.memory_bytes = available_memory().bytes / 4 * 3;
-  models::ModelConfig config = kept_config(storage::describe_run(run_dir).model_json);
-  RunData data;
-  data.evaluation = open_run_data(request.session.eval_data, false, request.run, request.session, config);
-  models::settle(config, request.run, data.evaluation.get());
-
   std::atomic<int>& stop = watch_for_stop();
   Progress progress({request.json, request.quiet, terminal_style()}, 0, stop);
-  const RunInput run = make_run_input(request.run, request.session, config, std::move(data));
-  const train::EvalSummary summary = train::evaluate(run.input, progress, stop);
+  const train::EvalSummary summary =
+      evaluate_network(network, request.session, request.session.eval_data, progress, stop);
   progress.clear();
-  if (stop != 0) {
-    throw Error(ErrorKind::kFailed, "the evaluation was stopped before its end",
-                "start it again; the run is unchanged");
-  }
   progress.finish(result_text(summary, request.json));
 }
 

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/inspect/dequantized.h"
 #include "storage/digest.h"
 #include "storage/error.h"
 #include "storage/store.h"
@@ -111,7 +112,8 @@ std::string statistics(TensorSource& source, const Request& request, const std::
 
 std::string difference(TensorSource& source, const Request& request,
                        const std::function<void(double)>& done) {
-  const auto other = storage::open_source(request.other, {.use = storage::SourceUse::kRead});
+  const auto other =
+      inspect::dequantized(storage::open_source(request.other, {.use = storage::SourceUse::kRead}));
   const TensorFilter filter(request.patterns);
   const inspect::Comparison comparison = inspect::compare(
       source, *other, [&](const std::string& name) { return filter.matches(name); }, done);
@@ -146,7 +148,9 @@ void run_inspect(const std::vector<std::string>& arguments) {
   const Request request = request_of(parsed);
   if (request.show == Show::kLoss) return print_result(loss(request));
   const auto use = request.show == Show::kList ? storage::SourceUse::kList : storage::SourceUse::kRead;
-  const auto source = storage::open_source(request.path, {.use = use, .shard_dirs = request.shard_dirs});
+  auto source = storage::open_source(request.path, {.use = use, .shard_dirs = request.shard_dirs});
+  if (request.show == Show::kStatistics || request.show == Show::kDifference)
+    source = inspect::dequantized(std::move(source));
   const std::vector<size_t> selected = TensorFilter(request.patterns).select(*source);
   Progress progress({request.json, request.quiet, terminal_style()}, 0, watch_for_stop());
   const auto done = [&](double fraction) {

@@ -7,6 +7,7 @@
 #include <set>
 #include <string_view>
 
+#include "engine/inspect/dequantized.h"
 #include "engine/train/pruning.h"
 #include "engine/train/run_options.h"
 #include "storage/error.h"
@@ -56,6 +57,20 @@ std::string pruning_of(const SourceInfo& info) {
   return fmt::format("pruning: to a sparsity of {} at step {}; {:.4g} by now\n", options.prune_sparsity,
                      std::max(options.prune_begin, options.prune_end),
                      train::sparsity_at(options, *info.step));
+}
+
+// What is quantized; empty where nothing is.
+std::string quantization_of(const TensorSource& source) {
+  uint64_t tensors = 0, weights = 0;
+  const std::vector<std::optional<size_t>> scales = inspect::scales_of(source);
+  for (size_t i = 0; i < scales.size(); i++) {
+    if (!scales[i]) continue;
+    tensors++;
+    weights += source.tensors()[i].elements;
+  }
+  if (tensors == 0) return {};
+  return fmt::format("quantization: {} weights of {} tensors in int8, with a scale a row\n", weights,
+                     tensors);
 }
 
 bool weights_only(const std::vector<size_t>& selected, const TensorSource& source) {
@@ -173,6 +188,7 @@ std::string listing(const TensorSource& source, const std::vector<size_t>& selec
     text += '\n';
   }
   text += pruning_of(info);
+  text += quantization_of(source);
   for (const std::string& fault : info.faults) text += "note: " + printable(fault, 1000) + "\n";
   return text;
 }
