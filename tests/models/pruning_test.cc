@@ -55,7 +55,7 @@ TEST_P(PruningGolden, TrainsTenStepsAsPyTorchDoes) {
   options.run.prune_begin = pruning.at("begin");
   options.run.prune_end = pruning.at("end");
   options.run.prune_every = pruning.at("every");
-  options.policy = train::ExecutionPolicy{.micro_batch = 1, .unit_samples = 8};
+  options.policy = train::ExecutionPolicy{.micro_batch = 1, .unit_rows = 8};
   const TensorValues initial = testing::tensors_behind(golden, "initial.");
   options.initial = &initial;
   const std::vector<float> features = golden.floats("features");
@@ -203,7 +203,7 @@ TEST(PrunedBits, AreTheSameWhateverTheMachine) {
             options.threads = block_bytes == 4096 ? 3 : 1;
             options.arena_bytes = arena;
             options.policy =
-                train::ExecutionPolicy{.micro_batch = block_bytes == 4096 ? 1U : 3U, .unit_samples = 16};
+                train::ExecutionPolicy{.micro_batch = block_bytes == 4096 ? 1U : 3U, .unit_rows = 16};
             const TrainingResult result = run_training(*model, options, data);
             const std::string what =
                 fmt::format("{}, {} planes, clip {}, blocks of {}, {}", optimizer, int(weights), clip,
