@@ -23,7 +23,8 @@ def main():
     w[4] = torch.arange(COLUMNS) - 65.5  # the scale is 0.5157...
     w[5] = (torch.arange(COLUMNS) - 65).clamp(-63, 63) + 0.5
     w[5, 0] = 127  # the scale is 1: halves
-    w[6] *= 3e38 / w[6].abs().max()
+    w[6] *= 1 / w[6].abs().max()
+    w[6] *= 3e38
     w[7] *= 1e-36 / w[7].abs().max()
     w[8, ::2] = 0
     scale = w.abs().amax(1) / 127
