@@ -61,7 +61,8 @@ std::vector<storage::TensorSpec> mlp_tensors(const MlpConfig& config) {
 
 class Mlp : public train::Model {
  public:
-  explicit Mlp(const MlpConfig& config) : config_(config), specs_(mlp_tensors(config)) {
+  Mlp(const MlpConfig& config, LogitsObserver observer)
+      : config_(config), observer_(std::move(observer)), specs_(mlp_tensors(config)) {
     for (size_t l = 0; l < config.hidden.size(); l++) {
       layers_.emplace_back(parameter(weight_of(l)), has_bias(l) ? 0 : -1);
       dropouts_.emplace_back(config.dropout, l);
@@ -229,6 +230,7 @@ class Mlp : public train::Model {
         saved_.push_back(head_->forward(context, parts, spans[s], x, loss_sums_));
       } else {
         outputs_.push_back(last_->forward(context, x, load(context, layers_.size(), false)));
+        if (observer_ && !training) observe(context, spans[s], outputs_.back());
         loss_of_values_->forward(context, parts, spans[s], outputs_.back(), loss_sums_,
                                  training ? nullptr : &metrics_);
       }
@@ -274,11 +276,18 @@ class Mlp : public train::Model {
 
   void see_logits(size_t micro_batch, int64_t first, math::ConstMatrix logits) {
     if (evaluated_ == nullptr) return;
+    if (observer_) observer_(micro_batch, first, logits);
     for (int64_t r = 0; r < logits.rows; r++) {
       Best& best = best_[evaluated_->first_row(micro_batch) + uint64_t(r)];
       for (int64_t c = 0; c < logits.columns; c++)
         if (logits.row(r)[c] > best.logit) best = {logits.row(r)[c], int32_t(first + c)};
     }
+  }
+
+  void observe(Context& context, train::Span span, const std::vector<Tensor>& y) const {
+    for (size_t i = 0; i < y.size(); i++)
+      context.compute({.reads = {y[i]}},
+                      [&, i](stream::Workspace) { observer_(span.first + i, 0, context.matrix(y[i])); });
   }
 
   void count_classes(const train::Batch& batch) {
@@ -301,6 +310,7 @@ class Mlp : public train::Model {
   }
 
   MlpConfig config_;
+  LogitsObserver observer_;
   std::vector<storage::TensorSpec> specs_;
   std::vector<Linear> layers_;                // those before an activation
   std::vector<Dropout> dropouts_;             // behind each of these
@@ -324,6 +334,8 @@ class Mlp : public train::Model {
 
 }  // namespace
 
-std::unique_ptr<train::Model> make_mlp(const MlpConfig& config) { return std::make_unique<Mlp>(config); }
+std::unique_ptr<train::Model> make_mlp(const MlpConfig& config, LogitsObserver observer) {
+  return std::make_unique<Mlp>(config, std::move(observer));
+}
 
 }  // namespace headrace::models

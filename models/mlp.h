@@ -6,10 +6,12 @@
 #include <memory>
 
 #include "engine/train/model.h"
+#include "models/cross_entropy_head.h"
 #include "models/mlp_config.h"
 
 namespace headrace::models {
 
-std::unique_ptr<train::Model> make_mlp(const MlpConfig& config);
+// The observer sees the outputs of evaluations.
+std::unique_ptr<train::Model> make_mlp(const MlpConfig& config, LogitsObserver observer = {});
 
 }  // namespace headrace::models

@@ -5,7 +5,7 @@
 
 Perceptrons of odd sizes in plain PyTorch, float32, one for each activation and loss, and for what else may stand
 between layers (torch.nn.functional, torch.optim.AdamW): weights, data, every gradient of the first step, the losses
-and final weights of ten steps, and the loss of an evaluation after them. What dropout drops is drawn as
+and final weights of ten steps, and outputs and loss of an evaluation after them. What dropout drops is drawn as
 engine/math/random.h has it.
 """
 import json
@@ -126,7 +126,8 @@ def make_case(case, generator, out, prefix):
         losses.append(loss.item())
     out[prefix + "losses"] = np.array(losses)
     out |= {f"{prefix}final.{name}": value for name, value in p.items()}
-    out[prefix + "evaluated"] = np.array([loss_of(case, outputs_of(case, p, x[0], 0), target[0]).item()])
+    out[prefix + "outputs"] = outputs_of(case, p, x[0], 0)
+    out[prefix + "evaluated"] = np.array([loss_of(case, out[prefix + "outputs"], target[0]).item()])
 
 
 def main():

@@ -1,10 +1,13 @@
 // Perceptrons through the whole engine against PyTorch: tests/golden/make_tables_golden.py.
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <algorithm>
 #include <cstdio>
+#include <mutex>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "build_paths.h"
 #include "models/mlp.h"
@@ -28,8 +31,9 @@ constexpr uint64_t kUnit = 8;  // the last of a batch's units is smaller
 class MlpGolden : public ::testing::TestWithParam<std::string> {
  protected:
   MlpGolden() : golden_(HEADRACE_GOLDEN_DIR "/tables_tiny.safetensors") {
-    const ModelConfig parsed = parse_model(golden_.metadata(GetParam()), "the golden file");
-    model_ = build_model(settled(parsed), {});
+    config_ = parse_model(golden_.metadata(GetParam()), "the golden file");
+    settle(config_, {}, nullptr);
+    model_ = build_model(config_, {});
     const std::vector<uint64_t>& shape = golden_.shape(name("features"));
     const std::vector<float> features = golden_.floats(name("features"));
     const bool classes = golden_.shape(name("targets")).size() == 2;
@@ -47,10 +51,6 @@ class MlpGolden : public ::testing::TestWithParam<std::string> {
     initial_ = testing::tensors_behind(golden_, name("initial."));
   }
 
-  static ModelConfig settled(ModelConfig config) {
-    settle(config, {}, nullptr);
-    return config;
-  }
   std::string name(const std::string& tensor) const { return GetParam() + "." + tensor; }
   template <class Value>
   static std::vector<Value> part(const std::vector<Value>& all, uint64_t index, uint64_t size) {
@@ -65,6 +65,7 @@ class MlpGolden : public ::testing::TestWithParam<std::string> {
   }
 
   SafetensorsReader golden_;
+  ModelConfig config_;
   std::unique_ptr<train::Model> model_;
   std::vector<BatchData> batches_;
   TensorValues initial_;
@@ -87,7 +88,21 @@ TEST_P(MlpGolden, EvaluatesAfterThem) {
   run_training(*model_, training, batches_);
   training.evaluate = true;
   batches_.push_back(batches_.front());
-  const TrainingResult result = run_training(*model_, training, batches_);
+  const std::vector<float> outputs = golden_.floats(name("outputs"));
+  const uint64_t columns = golden_.shape(name("outputs"))[1];
+  std::vector<float> seen(outputs.size());
+  std::mutex mutex;
+  const auto observed = make_mlp(
+      mlp_config(Json::parse(config_.json)), [&](size_t micro_batch, int64_t first, math::ConstMatrix block) {
+        const std::lock_guard lock(mutex);
+        for (int64_t r = 0; r < block.rows; r++)
+          std::copy_n(block.row(r), block.columns,
+                      seen.data() + (micro_batch * kUnit + uint64_t(r)) * columns + uint64_t(first));
+      });
+  const TrainingResult result = run_training(*observed, training, batches_);
+  const double error = testing::relative_distance(seen, outputs);
+  std::printf("outputs: relative error %.3g\n", error);
+  EXPECT_LE(error, testing::kGoldenTolerance);
   const double expected = golden_.doubles(name("evaluated")).front();
   ASSERT_EQ(result.steps.size(), 1u);
   EXPECT_NEAR(result.steps[0].loss, expected, testing::kGoldenTolerance * expected);
