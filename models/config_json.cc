@@ -6,11 +6,15 @@
 #include <string_view>
 
 #include "storage/error.h"
+#include "storage/json.h"
 #include "storage/text.h"
 
 namespace headrace::models {
 
 Json config_object(const std::string& text, const std::string& origin) {
+  if (nests_too_deep(text))
+    throw Error(ErrorKind::kUsage, fmt::format("{}: its lists nest deeper than {}", origin, kMostJsonNesting),
+                "correct the file");
   Json json;
   try {
     json = Json::parse(text);
@@ -28,6 +32,10 @@ Json config_object(const std::string& text, const std::string& origin) {
     throw Error(ErrorKind::kUsage, fmt::format("{}: is not a JSON object", origin), "correct the file");
   }
   return json;
+}
+
+std::string shown(const Json& value) {
+  return printable(value.dump(-1, ' ', true, Json::error_handler_t::replace), 60);
 }
 
 }  // namespace headrace::models

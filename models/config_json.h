@@ -12,4 +12,7 @@ using Json = nlohmann::ordered_json;
 // `origin` stands for the text in messages.
 Json config_object(const std::string& text, const std::string& origin);
 
+// A value of it, for messages.
+std::string shown(const Json& value);
+
 }  // namespace headrace::models

@@ -67,9 +67,6 @@ class Reader {
     const auto found = json_.find(name);
     return found == json_.end() || found->is_null() ? nullptr : &*found;
   }
-  static std::string shown(const Json& value) {
-    return printable(value.dump(-1, ' ', true, Json::error_handler_t::replace), 60);
-  }
   void check_names() const {
     std::vector<std::string> known{"model_type", "hidden", "dropout", "pooling", "pool_ratio", "content"};
     for (const CountField& field : kCounts) known.emplace_back(field.name);

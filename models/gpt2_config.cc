@@ -14,8 +14,6 @@
 namespace headrace::models {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 struct Known {
   std::string name;
   uint64_t n_embd, n_layer, n_head;
@@ -107,10 +105,6 @@ class Reader {
   const Json* find(const char* name) const {
     const auto found = json_.find(name);
     return found == json_.end() || found->is_null() ? nullptr : &*found;
-  }
-
-  static std::string shown(const Json& value) {
-    return printable(value.dump(-1, ' ', true, Json::error_handler_t::replace), 60);
   }
 
   // A mistyped name would silently leave its field at the default.

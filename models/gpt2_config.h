@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json_fwd.hpp>
+#include "models/config_json.h"
 
 namespace headrace::models {
 
@@ -32,8 +32,7 @@ Gpt2Config gpt2_by_name(const std::string& name);
 
 // `json`: the object of a config.json, with "model_type" "gpt2". `origin` stands for it in messages; `notes`
 // gets, for people, what of the file has no effect here.
-Gpt2Config parse_gpt2(const nlohmann::ordered_json& json, const std::string& origin,
-                      std::vector<std::string>& notes);
+Gpt2Config parse_gpt2(const Json& json, const std::string& origin, std::vector<std::string>& notes);
 // Of what to_json() wrote.
 Gpt2Config gpt2_config(const std::string& text);
 

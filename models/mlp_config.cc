@@ -21,10 +21,6 @@ const std::array<std::string, 3> kLosses{"cross_entropy", "mse", "bce"};
 constexpr std::array<train::TargetKind, 3> kTargets{train::TargetKind::kClasses, train::TargetKind::kValues,
                                                     train::TargetKind::kShares};
 
-std::string shown(const Json& value) {
-  return printable(value.dump(-1, ' ', true, Json::error_handler_t::replace), 60);
-}
-
 Error unusable(const std::string& problem, const std::string& advice) {
   return Error(ErrorKind::kUsage, problem, advice);
 }

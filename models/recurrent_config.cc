@@ -24,10 +24,6 @@ constexpr std::array<CountField, 4> kCounts{{
     {"num_layers", &RecurrentConfig::num_layers, 1ULL << 12},
 }};
 
-std::string shown(const Json& value) {
-  return printable(value.dump(-1, ' ', true, Json::error_handler_t::replace), 60);
-}
-
 // A mistyped name would silently leave its field at the default.
 void check_names(const Json& json, const std::string& origin) {
   std::vector<std::string> known{"model_type", "dropout"};

@@ -69,10 +69,6 @@ std::vector<ModelFamily> make_families() {
 
 // --- Configurations ---
 
-std::string shown(const Json& value) {
-  return printable(value.dump(-1, ' ', true, Json::error_handler_t::replace), 60);
-}
-
 const ModelFamily& family_of_type(const Json& json, const std::string& origin) {
   const auto fail = [&](const std::string& problem, const std::string& advice) {
     return Error(ErrorKind::kUsage, fmt::format("{}: {}", origin, problem), advice);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "storage/error.h"
+#include "storage/json.h"
 
 namespace headrace::storage {
 namespace {
@@ -20,6 +21,12 @@ std::string dump(const json& value) {
   } catch (const json::type_error&) {
     throw Error(ErrorKind::kUsage, "a tensor's name or a path is not UTF-8 text");
   }
+}
+
+json parse(std::string_view text) {
+  json value = parse_json<json>(text);
+  if (value.is_discarded()) throw std::invalid_argument("a value is no JSON");
+  return value;
 }
 
 // A whole number that T holds. nlohmann::json would convert any number, and cut off what does not fit.
@@ -67,7 +74,7 @@ std::string tensors_to_json(std::span<const TensorSpec> tensors) {
 
 std::vector<TensorSpec> tensors_from_json(std::string_view text) {
   std::vector<TensorSpec> tensors;
-  for (const json& entry : json::parse(text)) {
+  for (const json& entry : parse(text)) {
     TensorSpec tensor;
     entry.at("name").get_to(tensor.name);
     tensor.rows = number_at<uint64_t>(entry, "rows");
@@ -91,7 +98,7 @@ std::string shard_to_json(const ShardRecord& shard) {
 }
 
 ShardRecord shard_from_json(std::string_view text) {
-  const json entry = json::parse(text);
+  const json entry = parse(text);
   return {entry.at("path"), number_at<uint64_t>(entry, "file_bytes"), entry.at("structure")};
 }
 
@@ -100,7 +107,7 @@ std::string home_to_json(const HomeRecord& home) {
 }
 
 HomeRecord home_from_json(std::string_view text) {
-  const json entry = json::parse(text);
+  const json entry = parse(text);
   return {entry.at("path"), number_at<uint64_t>(entry, "device"), number_at<uint64_t>(entry, "inode")};
 }
 

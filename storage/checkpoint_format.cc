@@ -11,6 +11,7 @@
 #include "storage/catalog_json.h"
 #include "storage/checksum.h"
 #include "storage/error.h"
+#include "storage/json.h"
 #include "storage/text.h"
 
 namespace headrace::storage {
@@ -183,7 +184,7 @@ std::string encode_manifest(const CheckpointManifest& manifest) {
 CheckpointManifest parse_manifest(std::string_view text, const std::string& path) {
   if (text.size() > kMostManifestBytes) corrupt(path, "it is too large for a manifest");
   const bool whole = is_whole(text);
-  const ordered_json json = ordered_json::parse(text, nullptr, false);
+  const ordered_json json = parse_json<ordered_json>(text);
   if (!json.is_object()) corrupt(path, "it is no manifest of a checkpoint");
   const auto format = json.find("format");
   const std::string name = format != json.end() && format->is_string() ? format->get<std::string>() : "";

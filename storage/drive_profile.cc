@@ -18,6 +18,7 @@
 #include "storage/drive_properties.h"
 #include "storage/error.h"
 #include "storage/file.h"
+#include "storage/json.h"
 #include "storage/text.h"
 
 namespace headrace::storage {
@@ -212,7 +213,7 @@ std::string profile_json(const DriveProfile& profile) {
 
 std::optional<DriveProfile> parse_profile(std::string_view json, std::string& why) {
   try {
-    return profile_of(Json::parse(json, nullptr, false));
+    return profile_of(parse_json<Json>(json));
   } catch (const Invalid& invalid) {
     why = invalid.why;
     return std::nullopt;

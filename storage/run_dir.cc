@@ -15,6 +15,7 @@
 
 #include "storage/drive_profile.h"
 #include "storage/error.h"
+#include "storage/json.h"
 
 namespace headrace::storage {
 namespace {
@@ -24,6 +25,7 @@ namespace fs = std::filesystem;
 constexpr const char* kMarker = "/creating.json";
 constexpr const char* kMarkerKind = "unfinished headrace run";
 constexpr size_t kRunIdDigits = 32;
+constexpr uint64_t kMostMarkerBytes = uint64_t{1} << 20;
 
 [[noreturn]] void fail(const std::string& what, const std::string& path, int error_number) {
   throw Error(ErrorKind::kFailed, fmt::format("cannot {} {}: {}", what, path, system_text(error_number)));
@@ -53,8 +55,10 @@ void remove_environment(const std::string& directory) {
   remove_directory(directory);
 }
 
-std::string read_text(const std::string& path) {
+// Empty where it is too long for a marker.
+std::string read_marker_text(const std::string& path) {
   const File file = File::open(path, OpenMode::kRead);
+  if (file.size() > kMostMarkerBytes) return {};
   std::string text(file.size(), '\0');
   file.pread_all(std::as_writable_bytes(std::span(text)), 0);
   return text;
@@ -80,7 +84,7 @@ Marker read_marker(const std::string& run_dir) {
   Marker marker;
   bool ours = false;
   try {
-    const nlohmann::json json = nlohmann::json::parse(read_text(path));
+    const nlohmann::json json = parse_json<nlohmann::json>(read_marker_text(path));
     ours = json.at("kind") == kMarkerKind;
     json.at("run_id").get_to(marker.run_id);
     for (const nlohmann::json& shard : json.at("shards")) {

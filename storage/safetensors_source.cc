@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "storage/error.h"
+#include "storage/json.h"
 #include "storage/run_dir.h"
 #include "storage/safetensors.h"
 #include "storage/text.h"
@@ -97,7 +98,7 @@ WeightMap read_index(const std::string& path) {
   if (file.size() > kMostIndexBytes) corrupt(fmt::format("it has {}", format_size(file.size())));
   std::string text(file.size(), '\0');
   file.pread_all(std::as_writable_bytes(std::span(text)), 0);
-  const auto json = nlohmann::json::parse(text, nullptr, false);
+  const auto json = parse_json<nlohmann::json>(text);
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
     corrupt("it is no JSON object with a 'weight_map'");
   WeightMap map;

@@ -11,6 +11,7 @@
 #include "engine/train/pruning.h"
 #include "engine/train/run_options.h"
 #include "storage/error.h"
+#include "storage/json.h"
 #include "storage/tensor_values.h"
 #include "storage/text.h"
 #include "tools/inspect_report.h"
@@ -39,13 +40,13 @@ std::string type_of(const SourceTensor& tensor) {
 
 // The model in the kept configuration, as JSON; null where there is none.
 ordered_json model_of(const SourceInfo& info) {
-  const auto parsed = ordered_json::parse(info.model_json, nullptr, false);
+  const auto parsed = parse_json<ordered_json>(info.model_json);
   return parsed.is_object() && parsed.contains("model") ? parsed["model"] : ordered_json();
 }
 
 // What the kept options say of pruning; empty where there is none.
 std::string pruning_of(const SourceInfo& info) {
-  const auto parsed = ordered_json::parse(info.model_json, nullptr, false);
+  const auto parsed = parse_json<ordered_json>(info.model_json);
   if (!parsed.is_object() || !parsed.contains("options") || !info.step) return {};
   train::RunOptions options;
   try {

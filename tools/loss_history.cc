@@ -9,6 +9,7 @@
 
 #include "storage/error.h"
 #include "storage/file.h"
+#include "storage/json.h"
 #include "storage/run_description.h"
 #include "storage/run_dir.h"
 #include "storage/text.h"
@@ -112,7 +113,7 @@ void draw(const std::vector<double>& heights, double low, double high, Canvas& c
 }  // namespace
 
 std::optional<LossPoint> parse_metrics_line(std::string_view line) {
-  const auto json = nlohmann::json::parse(line, nullptr, false);
+  const auto json = parse_json<nlohmann::json>(line);
   if (!json.is_object() || !json.contains("step") || !json["step"].is_number_unsigned()) return std::nullopt;
   if (!json.contains("loss")) return std::nullopt;
   const auto& loss = json["loss"];

@@ -6,6 +6,7 @@
 
 #include "engine/train/run_options.h"
 #include "storage/error.h"
+#include "storage/json.h"
 
 namespace headrace::tools {
 namespace {
@@ -58,7 +59,7 @@ std::string kept_json(const train::RunOptions& run, const models::ModelConfig& c
 }
 
 models::ModelConfig kept_config(const std::string& json) {
-  const auto parsed = nlohmann::ordered_json::parse(json, nullptr, false);
+  const auto parsed = parse_json<nlohmann::ordered_json>(json);
   if (!parsed.is_object() || !parsed.contains("model")) {
     throw Error(ErrorKind::kCorrupt, "the model kept in the run's catalog cannot be read",
                 "restore the run from a copy");

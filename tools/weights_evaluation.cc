@@ -16,6 +16,7 @@
 #include "engine/train/trainer.h"
 #include "storage/block_io.h"
 #include "storage/error.h"
+#include "storage/json.h"
 #include "storage/run_description.h"
 #include "storage/store.h"
 #include "storage/text.h"
@@ -103,7 +104,7 @@ Network open_network(const std::string& path) {
                 "name a run, a checkpoint, or what headrace quantize made");
   }
   network.config = kept_config(kept);
-  const auto parsed = nlohmann::ordered_json::parse(kept, nullptr, false);
+  const auto parsed = parse_json<nlohmann::ordered_json>(kept);
   if (parsed.contains("options")) network.run = train::run_options_from_json(parsed["options"].dump());
   return network;
 }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "storage/error.h"
+#include "storage/json.h"
 
 namespace headrace::train {
 
@@ -16,7 +17,7 @@ std::string cursor_json(const Cursor& cursor) {
 }
 
 Cursor parse_cursor(const std::string& json) {
-  const auto parsed = nlohmann::json::parse(json, nullptr, false);
+  const auto parsed = parse_json<nlohmann::json>(json);
   if (!parsed.is_object() || !parsed.contains("step") || !parsed["step"].is_number_unsigned()) {
     throw Error(ErrorKind::kCorrupt, "the state kept with the run's step cannot be read",
                 "restore the run from a checkpoint or a copy");

@@ -14,6 +14,7 @@
 #include "engine/train/optimizer.h"
 #include "engine/train/pruning.h"
 #include "storage/error.h"
+#include "storage/json.h"
 
 namespace headrace::train {
 namespace {
@@ -196,7 +197,7 @@ std::string run_options_json(const RunOptions& options) {
 }
 
 RunOptions run_options_from_json(const std::string& text) {
-  const auto json = nlohmann::json::parse(text, nullptr, false);
+  const auto json = parse_json<nlohmann::json>(text);
   auto damaged = [](const std::string& why) {
     return Error(ErrorKind::kCorrupt, fmt::format("the options kept in the run cannot be read: {}", why),
                  "restore the run from a copy");

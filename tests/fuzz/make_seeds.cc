@@ -1,17 +1,23 @@
 // Makes the seed corpora of the fuzz targets from what the program itself writes: make_seeds DIRECTORY makes
 // DIRECTORY/TARGET/NAME.
 #include <fmt/format.h>
+#include <zlib.h>
 
+#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
+#include "engine/train/cursor.h"
+#include "engine/train/run_options.h"
+#include "models/registry.h"
 #include "storage/catalog_env.h"
 #include "storage/checkpoint_dir.h"
 #include "storage/checkpoint_reader.h"
 #include "storage/drive_profile.h"
 #include "storage/run_dir.h"
+#include "storage/safetensors_writer.h"
 #include "tests/fuzz/fuzzing.h"
 #include "tests/fuzz/key_values.h"
 #include "tests/fuzz/small_pack.h"
@@ -21,6 +27,7 @@
 #include "tests/support/safetensors_writer.h"
 #include "tests/support/store_content.h"
 #include "tests/support/temporary_directory.h"
+#include "tools/run_input.h"
 
 namespace headrace::fuzz {
 namespace {
@@ -109,17 +116,45 @@ void seed_packs() {
   seed("checkpoint_frame", "bomb", std::string("\0\0\0\x10", 4) + bomb);
 }
 
+std::string packed(const std::string& content) {
+  const ScratchDirectory directory;
+  const std::string path = directory.path() + "/packed.gz";
+  const gzFile file = gzopen(path.c_str(), "wb");
+  HEADRACE_CHECK(file != nullptr);
+  HEADRACE_CHECK(gzwrite(file, content.data(), unsigned(content.size())) == int(content.size()));
+  HEADRACE_CHECK(gzclose(file) == Z_OK);
+  return testing::read_file(path);
+}
+
 void seed_text() {
   seed("config_file", "options",
        "# of a run\nmodel = \"gpt2\"\nlr = 6e-4\nsteps = 100\njson = true\n"
        "shard-dir = [\"/mnt/a\", '/mnt/b']\n[table]\nwhen = 2026-01-02T03:04:05Z\n");
   seed("config_file", "texts", "a = \"\"\"x\\u00e9\n\"\"\"\nb = '''y'''\nc.d = {e = 0x1f, f = [1, [nan]]}\n");
+  seed("safetensors_index", "index", R"({"metadata": {"total_size": 16},
+"weight_map": {"a.weight": "a.safetensors", "b.weight": "b.safetensors"}})");
   seed("model_config", "gpt2",
        R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 2, "n_inner": null,
 "vocab_size": 256, "n_positions": 32, "layer_norm_epsilon": 1e-05, "activation_function": "gelu_new",
 "tie_word_embeddings": true, "resid_pdrop": 0.1, "architectures": ["GPT2LMHeadModel"]})");
+  seed("model_config", "mlp",
+       R"({"model_type": "mlp", "features": 784, "hidden": [256, 128], "outputs": 10, "activation": "relu",
+"norm": "batch", "dropout": 0.1, "loss": "cross_entropy"})");
+  seed("model_config", "softmax-regression", R"({"model_type": "softmax-regression", "_name": null})");
+  seed("model_config", "gcn",
+       R"({"model_type": "gcn", "hidden": [64, 64], "dropout": 0.5, "pooling": "max", "pool_ratio": 0.5,
+"nodes": 2708, "features": 1433, "classes": 7, "edges": 5278, "graphs": 12, "content": "0a1b"})");
+  seed("model_config", "lstm",
+       R"({"model_type": "lstm", "vocab_size": 256, "embedding_size": 64, "hidden_size": 128, "num_layers": 2,
+"dropout": 0})");
+  seed("model_config", "deep", R"({"model_type": "mlp", "hidden": )" + std::string(60, '[') + "1");
   seed("metrics_line", "step", R"({"step":3,"loss":3.2101223,"lr":0.0006,"grad_norm":1.25,"skipped":true})");
   seed("metrics_line", "not_finite", R"({"step":18446744073709551615,"loss":null})");
+  seed("csv_rows", "numbers", "\1a,b,\"c\"\r\n1, 2.5,-3e-2\n\n4,5,6");
+  seed("csv_rows", "packed", "\1" + packed("1,2\n3,4\n"));
+  const std::string idx("\0\0\x08\2\0\0\0\2\0\0\0\3abcdef", 18);
+  seed("idx_file", "bytes", idx);
+  seed("idx_file", "packed", packed(idx));
   testing::SafetensorsWriter tensors;
   tensors.add<float>("a.weight", "F32", {1, -2, 0.5F});
   tensors.add<uint16_t>("b", "BF16", {0x3f80});
@@ -149,6 +184,39 @@ void seed_text() {
   seed("drive_profile", "profile", storage::profile_json(profile));
 }
 
+// What runs keep beside their weights, as the program writes it.
+void seed_kept_state() {
+  const std::string model(1, '\0');
+  for (const std::string name : {"gpt2", "mlp", "gcn", "lstm"}) {
+    models::ModelConfig config = models::load_model(name);
+    train::RunOptions run;
+    run.prune_sparsity = 0.5;
+    if (name == "gcn") models::settle(config, run, nullptr);
+    seed("kept_state", name, model + tools::kept_json(run, config));
+    seed("kept_state", name + "_options", "\1" + train::run_options_json(run));
+  }
+  seed("kept_state", "cursor", "\2" + train::cursor_json({412, true, 400}));
+}
+
+// A matrix of 8-bit integers with its scales, as headrace quantize writes it.
+void seed_quantized() {
+  const ScratchDirectory directory;
+  const std::string path = directory.path() + "/model.safetensors";
+  storage::SafetensorsWriter writer(path,
+                                    {{"w", storage::ElementType::kI8, {3, 2}},
+                                     {"w.scale", storage::ElementType::kF32, {3}},
+                                     {"b", storage::ElementType::kF32, {2}}},
+                                    {{"format", "pt"}});
+  const std::array<int8_t, 6> q{1, -2, 127, 0, -127, 5};
+  const std::array<float, 3> scales{0.5F, 2, 0};
+  const std::array<float, 2> bias{7, 8};
+  writer.write(0, 0, std::as_bytes(std::span(q)));
+  writer.write(1, 0, std::as_bytes(std::span(scales)));
+  writer.write(2, 0, std::as_bytes(std::span(bias)));
+  writer.finish();
+  seed("quantized", "matrix", testing::read_file(path));
+}
+
 }  // namespace
 }  // namespace headrace::fuzz
 
@@ -161,5 +229,7 @@ int main(int count, char** arguments) {
   headrace::fuzz::seed_storage();
   headrace::fuzz::seed_packs();
   headrace::fuzz::seed_text();
+  headrace::fuzz::seed_kept_state();
+  headrace::fuzz::seed_quantized();
   return 0;
 }

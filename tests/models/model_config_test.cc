@@ -35,6 +35,13 @@ TEST(ModelConfig, KnowsGpt2InItsFourSizes) {
     EXPECT_EQ(gpt2_config(load_model(name).json).vocab_size, 50257u);
 }
 
+TEST(ModelConfig, RefusesListsThatNestDeep) {
+  const std::string deep = std::string(300000, '[') + std::string(300000, ']');
+  for (const char* type : {"gpt2", "mlp", "gcn", "lstm"})
+    EXPECT_THAT(problem(R"({"hidden": )" + deep + R"(, "model_type": ")" + type + "\"}"),
+                HasSubstr("config.json: its lists nest deeper than 64"));
+}
+
 TEST(ModelConfig, ReadsHuggingFacesFileOfGpt2) {
   const ModelConfig model = parse_model(R"({
     "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,

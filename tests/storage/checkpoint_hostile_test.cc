@@ -66,7 +66,10 @@ class HostileCheckpointTest : public ::testing::Test {
     auto json = nlohmann::ordered_json::parse(manifest_);
     change(json);
     json.erase("checksum");
-    std::string text = json.dump(2);
+    write_manifest(json.dump(2));
+  }
+  // `text`: an object without the checksum, which is put in.
+  void write_manifest(std::string text) const {
     text.resize(text.size() - 2);
     text +=
         fmt::format(",\n  \"checksum\": \"{:016x}\"\n}}\n", checksum_bytes(std::as_bytes(std::span(text))));
@@ -192,6 +195,19 @@ TEST_F(HostileCheckpointTest, NumbersThatWouldTakeMemoryAreRefused) {
 }
 
 // Whoever makes up a checkpoint can make its checksums right, too.
+TEST_F(HostileCheckpointTest, ListsThatNestTooDeepAreRefused) {
+  auto json = nlohmann::ordered_json::parse(manifest_);
+  json.erase("checksum");
+  json["tensors"][0]["planes"] = "here";
+  const std::string text = json.dump(2);
+  const size_t at = text.find("\"here\"");
+  ASSERT_NE(at, text.npos);
+  const size_t depth = 300000;
+  write_manifest(text.substr(0, at) + std::string(depth, '[') + std::string(depth, ']') +
+                 text.substr(at + 6));
+  expect_corrupt("it is no manifest of a checkpoint");
+}
+
 TEST_F(HostileCheckpointTest, RecordsThatLieAreRefused) {
   const PackInfo pack = read_manifest(saved_).packs[0];
   const std::string path = saved_ + "/pack-00000", whole = read_file(path);

@@ -74,6 +74,22 @@ TEST_F(Inspect, ListsChecksAndComparesRuns) {
   EXPECT_EQ(difference["b_step"], 4);
 }
 
+// The library that reads JSON takes any depth, and printing what it read recurses.
+TEST_F(Inspect, AModelThatNestsDeepIsNotPrinted) {
+  const std::string deep = std::string(300000, '[') + std::string(300000, ']');
+  testing::write_file(tool_.path("deep.safetensors"),
+                      testing::safetensors_file(
+                          R"({"__metadata__":{"headrace.model":"{\"model\":)" + deep +
+                              R"(,\"options\":{}}"},"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                          std::string(4, '\0')));
+  const nlohmann::json list = json({"deep.safetensors"});
+  EXPECT_EQ(list["tensors"].size(), 1u);
+  EXPECT_FALSE(list.contains("model"));
+  const ProcessResult evaluated = tool_.run({"eval", "deep.safetensors", "--data", "input.txt"});
+  EXPECT_EQ(evaluated.exit_status, 4) << evaluated.err;
+  EXPECT_THAT(evaluated.err, HasSubstr("cannot be read"));
+}
+
 // Neither what a recurrent model carries nor the features of a graph are parameters.
 TEST_F(Inspect, CountsTheParametersThatTrainingCounts) {
   testing::write_file(tool_.path("lstm.json"),
