@@ -68,9 +68,10 @@ uint64_t count(const Json& json, const char* name, uint64_t low, uint64_t high) 
 
 std::string text(const Json& json, const char* name) {
   const Json& value = member(json, name);
-  if (!value.is_string() || value.get_ref<const std::string&>().size() > kLongestText)
-    throw Invalid{fmt::format("its '{}' is no text of at most {} bytes", name, kLongestText)};
-  return printable(value.get<std::string>(), kLongestText);
+  const std::string text = value.is_string() ? value.get<std::string>() : "";
+  if (!value.is_string() || text.size() > kLongestText || printable(text, kLongestText) != text)
+    throw Invalid{fmt::format("its '{}' is no plain text of at most {} bytes", name, kLongestText)};
+  return text;
 }
 
 // Either measurement's transfer_bytes and depth.
@@ -260,7 +261,7 @@ DriveProfile describe_place(const std::string& directory) {
   profile.date = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
   utsname names{};
   if (::uname(&names) == 0) profile.kernel = names.release;
-  profile.device = drive_properties_of(directory).name;
+  profile.device = printable(drive_properties_of(directory).name, kLongestText / 4);
   profile.file_system = file_system_name(directory);
   profile.file_system_bytes = file_system_bytes(directory);
   return profile;
