@@ -102,6 +102,7 @@ void remove_checkpoint(const std::string& checkpoint) {
       if (errno == ENOENT) return;
       throw Error(ErrorKind::kFailed, fmt::format("cannot rename {}: {}", checkpoint, system_text(errno)));
     }
+    sync_directory(directory + "/..");  // before its files go: what has its final name is whole
   }
   if (file_exists(directory)) remove_files(directory);
 }

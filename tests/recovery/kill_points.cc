@@ -15,6 +15,8 @@ const char* verb_of(const SystemCall& call) {
       return "create";
     case CallKind::kRename:
       return "rename";
+    case CallKind::kLink:
+      return "link";
     case CallKind::kRemove:
       return "remove";
     case CallKind::kMakeDirectory:

@@ -17,8 +17,12 @@ uint64_t last_step(const std::vector<std::byte>& lines) {
 
 }  // namespace
 
-PowerLoss::PowerLoss(std::vector<RecordedEvent> events, std::map<std::string, FileContent> files)
-    : events_(std::move(events)), files_(std::move(files)) {}
+PowerLoss::PowerLoss(std::vector<RecordedEvent> events, const std::string& directory)
+    : events_(std::move(events)), ended_(events_.size()) {
+  tree_.add_directory(directory);
+  for (const RecordedEvent& event : events_)
+    if (!event.begins) ended_[event.begun] = true;
+}
 
 void PowerLoss::advance(size_t count) {
   for (; next_ < count; next_++) {
@@ -32,51 +36,58 @@ void PowerLoss::advance(size_t count) {
 
 void PowerLoss::begin(size_t index) {
   const RecordedEvent& event = events_[index];
-  if (event.kind == CallKind::kWrite || event.kind == CallKind::kTruncate) {
-    pending_.push_back({index, event.path});
-    if (event.kind == CallKind::kWrite && event.path.ends_with("/metrics.jsonl"))
-      acknowledged_ = last_step(event.data);
-  } else if (event.kind == CallKind::kSync) {
-    std::vector<uint64_t>& covered = covered_[index];
-    for (const Pending& write : pending_)
-      if (write.done && write.path == event.path) covered.push_back(write.event);
-  } else if (event.kind == CallKind::kCreate) {
-    files_.try_emplace(event.path);
+  if (!ended_[index]) return;  // it failed, and has changed nothing
+  switch (event.kind) {
+    case CallKind::kWrite:
+    case CallKind::kTruncate:
+      if (const FileTree::Node file = tree_.find(event.path); file != FileTree::kNone)
+        pending_.push_back({index, file});  // others have no name, and are not there after a loss of power
+      if (event.kind == CallKind::kWrite && event.path.ends_with("/metrics.jsonl"))
+        acknowledged_ = last_step(event.data);
+      break;
+    case CallKind::kSync: {
+      const FileTree::Node node = tree_.find(event.path);
+      Covered& covered = covered_[index];
+      for (const Pending& write : pending_)
+        if (write.done && write.file == node) covered.writes.push_back(write.event);
+      covered.names = tree_.covered_by(node);
+      break;
+    }
+    case CallKind::kCreate:
+    case CallKind::kMakeDirectory:
+      tree_.make(index, event.path, event.kind == CallKind::kMakeDirectory);
+      break;
+    case CallKind::kRename:
+      tree_.rename(index, event.path, event.target);
+      break;
+    case CallKind::kLink:
+      tree_.link(index, event.path, event.target);
+      break;
+    case CallKind::kRemove:
+      tree_.remove(index, event.path);
+      break;
   }
 }
 
-// Of a file, or of a directory with all that is in it.
-void PowerLoss::rename(const std::string& from, const std::string& to) {
-  const auto renamed = [&](const std::string& path) {
-    const bool inside = path == from || path.starts_with(from + "/");
-    return inside ? to + path.substr(from.size()) : path;
-  };
-  std::map<std::string, FileContent> files;
-  for (auto& [path, content] : files_) files[renamed(path)] = std::move(content);
-  files_ = std::move(files);
-  for (Pending& write : pending_) write.path = renamed(write.path);
-}
-
-// A flush makes what was complete before it began durable, in the order in which that was written.
+// A sync makes sure what was complete before it began.
 void PowerLoss::end(const RecordedEvent& event) {
-  std::vector<uint64_t> flushed;
-  if (event.kind == CallKind::kRename) {
-    rename(events_[event.begun].path, events_[event.begun].target);
-  } else if (event.kind == CallKind::kRemove) {
-    files_.erase(events_[event.begun].path);
-    std::erase_if(pending_, [&](const Pending& write) { return write.path == events_[event.begun].path; });
-  } else if (event.kind == CallKind::kSync) {
-    flushed = std::move(covered_[event.begun]);
-    covered_.erase(event.begun);
-  } else {
-    for (Pending& write : pending_) write.done = write.done || write.event == event.begun;
-    if (events_[event.begun].durable) flushed.push_back(event.begun);
-  }
-  for (const uint64_t index : flushed) {
+  tree_.done(event.begun);
+  for (Pending& write : pending_) write.done = write.done || write.event == event.begun;
+  if (events_[event.begun].durable) make_sure({event.begun});
+  const auto covered = covered_.find(event.begun);
+  if (covered == covered_.end()) return;
+  make_sure(covered->second.writes);
+  tree_.make_sure(covered->second.names);
+  covered_.erase(covered);
+}
+
+// In the order in which it was written.
+void PowerLoss::make_sure(const std::vector<uint64_t>& writes) {
+  for (const uint64_t index : writes) {
     const auto write = std::find_if(pending_.begin(), pending_.end(),
                                     [&](const Pending& each) { return each.event == index; });
-    if (write == pending_.end()) continue;  // of a file that was removed
-    apply(files_[write->path], events_[index], 0, nullptr);
+    if (write == pending_.end()) continue;  // of a file without a name, or two syncs at once
+    apply(contents_[write->file], events_[index], 0, nullptr);
     pending_.erase(write);
   }
 }
@@ -99,22 +110,29 @@ void PowerLoss::apply(FileContent& file, const RecordedEvent& write, uint64_t gr
   }
 }
 
-std::map<std::string, FileContent> PowerLoss::lose_power(std::mt19937_64& random) const {
+std::map<std::string, std::optional<FileContent>> PowerLoss::lose_power(std::mt19937_64& random) const {
   std::vector<Pending> order = pending_;
   if (random() % 2 == 0) std::shuffle(order.begin(), order.end(), random);
-  const uint64_t likely = random() % 5;  // from none to nearly all of them
-  std::map<std::string, FileContent> changed;
+  const uint64_t likely = random() % 5;  // from none to all of them
+  std::map<FileTree::Node, FileContent> changed;
   for (const Pending& pending : order) {
     if (random() % 4 >= likely) continue;
-    const RecordedEvent& write = events_[pending.event];
     const uint64_t grains[] = {0, 0, 512, 4096};
-    const auto known = files_.find(pending.path);
+    const auto known = contents_.find(pending.file);
     FileContent& file =
-        changed.try_emplace(pending.path, known == files_.end() ? FileContent() : known->second)
+        changed.try_emplace(pending.file, known == contents_.end() ? FileContent() : known->second)
             .first->second;
-    apply(file, write, grains[random() % 4], &random);
+    apply(file, events_[pending.event], grains[random() % 4], &random);
   }
-  return changed;
+  std::map<std::string, std::optional<FileContent>> held;
+  for (const auto& [path, node] : tree_.lose_power(random)) {
+    std::optional<FileContent>& content = held[path];
+    if (tree_.is_directory(node)) continue;
+    content = FileContent();
+    if (const auto known = contents_.find(node); known != contents_.end()) content = known->second;
+    if (const auto found = changed.find(node); found != changed.end()) content = found->second;
+  }
+  return held;
 }
 
 }  // namespace headrace::testing

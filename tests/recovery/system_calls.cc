@@ -12,6 +12,10 @@
 #include <cstdarg>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <mutex>
+#include <set>
 #include <vector>
 
 namespace headrace::testing {
@@ -67,6 +71,33 @@ SystemCall write_to(int descriptor, const void* data, size_t bytes, uint64_t off
   return call;
 }
 
+// Files that were mapped to be written. What is stored through a map is no call: it is shown as one write of
+// the whole file when that is synced next.
+std::mutex mapped_mutex;
+std::set<std::string> mapped;  // by watched path
+
+void note_mapped(int descriptor, int protection, int flags) {
+  if (!watching() || descriptor < 0 || (flags & MAP_SHARED) == 0 || (protection & PROT_WRITE) == 0) return;
+  const std::string path = watched_path(descriptor);
+  const std::lock_guard lock(mapped_mutex);
+  if (!path.empty()) mapped.insert(path);
+}
+
+void show_mapped(int descriptor) {
+  if (!watching()) return;
+  SystemCall call;
+  call.path = watched_path(descriptor);
+  {
+    const std::lock_guard lock(mapped_mutex);
+    if (mapped.erase(call.path) == 0) return;
+  }
+  std::ifstream file(watched_directory + call.path, std::ios::binary);
+  const std::string content(std::istreambuf_iterator<char>(file), {});
+  call.descriptor = descriptor;
+  call.data = std::as_bytes(std::span(content));
+  static_cast<void>(watched(call, [] { return 0; }));
+}
+
 SystemCall on(CallKind kind, std::string path, std::string target = "") {
   SystemCall call;
   call.kind = kind;
@@ -95,8 +126,10 @@ void write_unwatched(int descriptor, std::span<const std::byte> data, uint64_t o
 }  // namespace headrace::testing
 
 using headrace::testing::CallKind;
+using headrace::testing::note_mapped;
 using headrace::testing::on;
 using headrace::testing::real;
+using headrace::testing::show_mapped;
 using headrace::testing::watched;
 using headrace::testing::watched_path;
 using headrace::testing::watching;
@@ -131,14 +164,22 @@ ssize_t writev(int descriptor, const iovec* parts, int count) {
 
 int fdatasync(int descriptor) {
   static const auto call = real<int (*)(int)>("fdatasync");
+  show_mapped(descriptor);
   return watched(on(CallKind::kSync, watching() ? watched_path(descriptor) : ""),
                  [&] { return call(descriptor); });
 }
 
 int fsync(int descriptor) {
   static const auto call = real<int (*)(int)>("fsync");
+  show_mapped(descriptor);
   return watched(on(CallKind::kSync, watching() ? watched_path(descriptor) : ""),
                  [&] { return call(descriptor); });
+}
+
+void* mmap(void* address, size_t bytes, int protection, int flags, int descriptor, off_t offset) noexcept {
+  static const auto call = real<void* (*)(void*, size_t, int, int, int, off_t)>("mmap");
+  note_mapped(descriptor, protection, flags);
+  return call(address, bytes, protection, flags, descriptor, offset);
 }
 
 int ftruncate(int descriptor, off_t bytes) noexcept {
@@ -154,8 +195,9 @@ int open(const char* path, int flags, ...) {
   va_start(rest, flags);
   const mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(rest, mode_t) : 0;
   va_end(rest);
-  const bool creates = (flags & O_CREAT) != 0 && watching() && ::access(path, F_OK) != 0;
-  return watched(on(CallKind::kCreate, creates ? watched_path(path) : ""),
+  const bool exists = watching() && ::access(path, F_OK) == 0;
+  const bool changes = watching() && (flags & (exists ? O_TRUNC : O_CREAT)) != 0;
+  return watched(on(exists ? CallKind::kTruncate : CallKind::kCreate, changes ? watched_path(path) : ""),
                  [&] { return call(path, flags, mode); });
 }
 
@@ -163,6 +205,13 @@ int rename(const char* from, const char* to) noexcept {
   static const auto call = real<int (*)(const char*, const char*)>("rename");
   return watched(
       on(CallKind::kRename, watching() ? watched_path(from) : "", watching() ? watched_path(to) : ""),
+      [&] { return call(from, to); });
+}
+
+int link(const char* from, const char* to) noexcept {
+  static const auto call = real<int (*)(const char*, const char*)>("link");
+  return watched(
+      on(CallKind::kLink, watching() ? watched_path(from) : "", watching() ? watched_path(to) : ""),
       [&] { return call(from, to); });
 }
 

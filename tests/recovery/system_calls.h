@@ -1,7 +1,7 @@
 // The C library's calls that change files, seen before and after they happen: pwrite, write, writev,
-// fdatasync, fsync, msync, ftruncate, open, rename, unlink, mkdir and rmdir of a program that links this are
-// these, for LMDB and the standard library too. Calls on files below one directory are shown to a watcher;
-// all are passed on.
+// fdatasync, fsync, ftruncate, mmap, open, rename, link, unlink, mkdir and rmdir of a program that links this
+// are these, for LMDB and the standard library too. Calls on files below one directory are shown to a
+// watcher; all are passed on.
 //
 // Block I/O is seen where it uses threads (--io threads), since io_uring makes no such calls.
 #pragma once
@@ -13,12 +13,12 @@
 
 namespace headrace::testing {
 
-enum class CallKind : uint8_t { kWrite, kSync, kTruncate, kCreate, kRename, kRemove, kMakeDirectory };
+enum class CallKind : uint8_t { kWrite, kSync, kTruncate, kCreate, kRename, kLink, kRemove, kMakeDirectory };
 
 struct SystemCall {
   CallKind kind = CallKind::kWrite;
   std::string path;    // relative to the watched directory
-  std::string target;  // of kRename: likewise
+  std::string target;  // of kRename and kLink: likewise
   int descriptor = -1;
   uint64_t offset = 0;              // of kWrite; of kTruncate: the new size
   std::span<const std::byte> data;  // of kWrite
