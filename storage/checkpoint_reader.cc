@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include "storage/checkpoint_dir.h"
@@ -69,6 +70,17 @@ File open_pack(const std::string& checkpoint, size_t index, const PackInfo& pack
   return file;
 }
 
+// What `check` finds wrong is thrown, or with `faults` added to them.
+template <typename Check>
+void tolerate(std::vector<std::string>* faults, const Check& check) {
+  try {
+    check();
+  } catch (const Error& error) {
+    if (faults == nullptr || error.kind() != ErrorKind::kCorrupt) throw;
+    faults->emplace_back(error.what());
+  }
+}
+
 }  // namespace
 
 void check_packs(const std::string& checkpoint, const CheckpointManifest& manifest) {
@@ -97,10 +109,10 @@ CheckpointManifest read_manifest(const std::string& checkpoint) {
 CheckpointReader::Workspace::Workspace()
     : decompressor_(kPieceBytes), packed_(kPieceBytes), piece_(kPieceBytes) {}
 
-CheckpointReader::CheckpointReader(const std::string& checkpoint)
-    : path_(checkpoint), manifest_(read_manifest(checkpoint)) {
-  for (size_t i = 0; i < manifest_.packs.size(); i++)
-    packs_.push_back(open_pack(path_, i, manifest_.packs[i]));
+CheckpointReader::CheckpointReader(const std::string& checkpoint, std::vector<std::string>* faults)
+    : path_(checkpoint), manifest_(read_manifest(checkpoint)), packs_(manifest_.packs.size()) {
+  for (size_t i = 0; i < packs_.size(); i++)
+    tolerate(faults, [&] { packs_[i] = open_pack(path_, i, manifest_.packs[i]); });
   layout_ = layout_of(manifest_, manifest_path(path_));
   uint64_t frames = 0;
   for (const BlockLayout& block : layout_.blocks()) {
@@ -109,8 +121,9 @@ CheckpointReader::CheckpointReader(const std::string& checkpoint)
     if (frames > kMostFrames) damaged(manifest_path(path_), "its tensors have too many pieces");
   }
   frames_.resize(frames);
-  for (uint32_t i = 0; i < packs_.size(); i++) read_table(i);
-  check_frames();
+  for (uint32_t i = 0; i < packs_.size(); i++)
+    if (packs_[i].is_open()) read_table(i, faults);
+  if (faults == nullptr || faults->empty()) tolerate(faults, [&] { check_frames(); });
 }
 
 // Each piece of each plane is in a pack, and they take what the manifest says.
@@ -122,9 +135,7 @@ void CheckpointReader::check_frames() const {
     for (uint32_t p = 0; p < tensor.planes.size(); p++) {
       for (uint32_t i = 0; has_plane(block.tensor, p) && i < piece_count(block, tensor.planes[p]); i++) {
         const Place& place = frames_[frame_index(block.id, p, i)];
-        if (place.pack >= packs_.size())
-          damaged(path, fmt::format("a part of tensor '{}' (plane '{}', block {}) is in no pack",
-                                    printable(tensor.name), printable(tensor.planes[p].name), block.id));
+        if (place.pack >= packs_.size()) missing(block, p);
         stored[block.tensor] += place.frame.packed_bytes;
       }
     }
@@ -136,37 +147,48 @@ void CheckpointReader::check_frames() const {
   }
 }
 
-void CheckpointReader::read_table(uint32_t pack) {
-  for (const Frame& frame : frames_of(pack)) {
-    Place& place = frames_[frame_index(frame.block, frame.plane, frame.piece)];
-    if (place.pack < packs_.size() || !has_plane(layout_.block(frame.block).tensor, frame.plane))
-      damaged(packs_[pack].path(), fmt::format("the table at offset {} holds a piece that belongs elsewhere",
-                                               manifest_.packs[pack].table_offset));
-    place = {pack, frame};
+void CheckpointReader::read_table(uint32_t pack, std::vector<std::string>* faults) {
+  for (const Frame& frame : frames_of(pack, faults)) {
+    tolerate(faults, [&] {
+      Place& place = frames_[frame_index(frame.block, frame.plane, frame.piece)];
+      if (place.pack < packs_.size() || !has_plane(layout_.block(frame.block).tensor, frame.plane))
+        damaged(packs_[pack].path(),
+                fmt::format("the table at offset {} holds a piece that belongs elsewhere",
+                            manifest_.packs[pack].table_offset));
+      place = {pack, frame};
+    });
   }
 }
 
-std::vector<Frame> CheckpointReader::frames_of(size_t index) const {
+std::vector<Frame> CheckpointReader::frames_of(size_t index, std::vector<std::string>* faults) const {
   const PackInfo& pack = manifest_.packs[index];
   const File& file = packs_[index];
   std::vector<std::byte> table(pack.bytes - pack.table_offset);
   file.pread_all(table, pack.table_offset);
-  if (checksum_bytes(table) != pack.table_checksum)
-    damaged(file.path(), fmt::format("the {} bytes at offset {} are not what was written", table.size(),
-                                     pack.table_offset));
+  tolerate(faults, [&] {
+    if (checksum_bytes(table) != pack.table_checksum)
+      damaged(file.path(), fmt::format("the {} bytes at offset {} are not what was written", table.size(),
+                                       pack.table_offset));
+  });
   std::vector<Frame> frames;
   // Frames lie one behind the other: no byte between them that nobody checks.
-  uint64_t next = kPackHeaderBytes;
+  std::optional<uint64_t> next = kPackHeaderBytes;  // nothing behind a record that is not sound
   for (size_t at = 0; at < table.size(); at += kFrameRecordBytes) {
-    frames.push_back(parse_record(std::span(table).subspan(at, kFrameRecordBytes), layout_, pack, file.path(),
-                                  pack.table_offset + at));
-    if (frames.back().offset != next)
-      damaged(file.path(), fmt::format("the record at offset {} leaves a gap", pack.table_offset + at));
-    next += frames.back().packed_bytes;
+    const std::optional<uint64_t> expected = std::exchange(next, std::nullopt);
+    tolerate(faults, [&] {
+      const Frame frame = parse_record(std::span(table).subspan(at, kFrameRecordBytes), layout_, pack,
+                                       file.path(), pack.table_offset + at);
+      if (expected && frame.offset != *expected)
+        damaged(file.path(), fmt::format("the record at offset {} leaves a gap", pack.table_offset + at));
+      next = frame.offset + frame.packed_bytes;
+      frames.push_back(frame);
+    });
   }
-  if (next != pack.table_offset)
-    damaged(file.path(),
-            fmt::format("the {} bytes at offset {} belong to nothing", pack.table_offset - next, next));
+  tolerate(faults, [&] {
+    if (next && *next != pack.table_offset)
+      damaged(file.path(),
+              fmt::format("the {} bytes at offset {} belong to nothing", pack.table_offset - *next, *next));
+  });
   return frames;
 }
 
@@ -196,6 +218,13 @@ void CheckpointReader::corrupt(const Place& place, const std::string& why) const
               "the {} bytes at offset {} are not what was written: {} (tensor '{}', plane '{}', block {})",
               place.frame.packed_bytes, place.frame.offset, why, printable(tensor.name),
               printable(tensor.planes[place.frame.plane].name), place.frame.block));
+}
+
+void CheckpointReader::missing(const BlockLayout& block, uint32_t plane) const {
+  const TensorSpec& tensor = layout_.tensor(block.tensor);
+  damaged(manifest_path(path_),
+          fmt::format("a part of tensor '{}' (plane '{}', block {}) is in no pack", printable(tensor.name),
+                      printable(tensor.planes[plane].name), block.id));
 }
 
 void CheckpointReader::read_piece(uint64_t index, std::span<std::byte> content, Workspace& workspace) const {
@@ -230,6 +259,7 @@ void CheckpointReader::read(TensorId tensor, uint32_t plane_index, uint64_t firs
     const uint64_t in_block = (first_element - block.first_row * spec.columns) / plane.group;  // values
     const auto number = static_cast<uint32_t>(in_block / piece);
     const uint64_t index = frame_index(block.id, plane_index, number);
+    if (frames_[index].pack >= packs_.size()) missing(block, plane_index);
     const uint64_t bytes = piece_bytes(block, plane, number);
     const uint64_t skip = (in_block - number * piece) * plane.element_bytes;
     const uint64_t part = std::min<uint64_t>(bytes - skip, values.size());

@@ -25,14 +25,16 @@ void check_packs(const std::string& checkpoint, const CheckpointManifest& manife
 
 class CheckpointReader {
  public:
-  // Opens the packs, and reads their tables.
-  explicit CheckpointReader(const std::string& checkpoint);
+  // Opens the packs, and reads their tables. With `faults` a damaged pack is no end: what is wrong with it is
+  // added there, and read() throws for the pieces that are missing.
+  explicit CheckpointReader(const std::string& checkpoint, std::vector<std::string>* faults = nullptr);
 
   const std::string& path() const { return path_; }
   const CheckpointManifest& manifest() const { return manifest_; }
   const Layout& layout() const { return layout_; }
   bool has_plane(TensorId tensor, uint32_t plane) const;
-  std::vector<Frame> frames_of(size_t pack) const;
+  // With `faults`, those whose records are sound.
+  std::vector<Frame> frames_of(size_t pack, std::vector<std::string>* faults = nullptr) const;
   uint64_t stored_bytes() const;  // of all packs
 
   // What one thread needs; keeps the last piece that was read in part.
@@ -57,11 +59,12 @@ class CheckpointReader {
     Frame frame;
   };
 
-  void read_table(uint32_t pack);
+  void read_table(uint32_t pack, std::vector<std::string>* faults);
   void check_frames() const;
   uint64_t frame_index(BlockId block, uint32_t plane, uint32_t piece) const;
   void read_piece(uint64_t index, std::span<std::byte> content, Workspace& workspace) const;
   [[noreturn]] void corrupt(const Place& place, const std::string& why) const;
+  [[noreturn]] void missing(const BlockLayout& block, uint32_t plane) const;
 
   std::string path_;
   CheckpointManifest manifest_;

@@ -44,7 +44,8 @@ class CheckpointSource final : public TensorSource {
       planes_.push_back(std::move(planes));
     }
   }
-  void read_from(std::unique_ptr<CheckpointReader> reader) {
+  void read_from(std::unique_ptr<CheckpointReader> reader, std::vector<std::string> faults) {
+    info_.faults = std::move(faults);
     reader_ = std::move(reader);
     workspace_.emplace();
   }
@@ -89,10 +90,12 @@ class CheckpointSource final : public TensorSource {
 }  // namespace
 
 std::unique_ptr<TensorSource> open_checkpoint(const std::string& directory, SourceUse use) {
-  if (use == SourceUse::kRead) {
-    auto reader = std::make_unique<CheckpointReader>(directory);
+  if (use != SourceUse::kList) {
+    std::vector<std::string> faults;
+    auto reader =
+        std::make_unique<CheckpointReader>(directory, use == SourceUse::kVerify ? &faults : nullptr);
     auto source = std::make_unique<CheckpointSource>(directory, reader->manifest(), reader->layout());
-    source->read_from(std::move(reader));
+    source->read_from(std::move(reader), std::move(faults));
     return source;
   }
   CheckpointManifest manifest = read_manifest(directory);

@@ -122,13 +122,12 @@ std::unique_ptr<TensorSource> open_source(const std::string& path, const SourceO
 void read_plane(TensorSource& source, size_t tensor, uint32_t plane, std::span<std::byte> buffer,
                 const PieceVisitor& visit) {
   const SourceTensor& entry = source.tensors()[tensor];
-  const uint64_t unit = entry.planes[plane].element_bytes;
-  const uint64_t bytes = unit == 0 ? entry.bytes : value_count(entry, entry.planes[plane]) * unit;
-  const uint64_t step = buffer.size() / std::max<uint64_t>(unit, 1) * std::max<uint64_t>(unit, 1);
+  const uint64_t unit = std::max<uint64_t>(entry.planes[plane].element_bytes, 1);
+  const uint64_t bytes = plane_bytes(entry, plane), step = buffer.size() / unit * unit;
   HEADRACE_CHECK(step > 0);
   for (uint64_t at = 0; at < bytes; at += step) {
     const std::span<std::byte> piece = buffer.first(std::min(step, bytes - at));
-    source.read(tensor, plane, at / std::max<uint64_t>(unit, 1), piece);
+    source.read(tensor, plane, at / unit, piece);
     visit(piece);
   }
 }

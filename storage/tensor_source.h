@@ -43,6 +43,12 @@ inline uint64_t value_count(const SourceTensor& tensor, const SourcePlane& plane
   return plane.value_of(tensor.elements - 1) + 1;
 }
 
+// Of its values; of a plane whose values are unknown all bytes of the tensor.
+inline uint64_t plane_bytes(const SourceTensor& tensor, uint32_t plane) {
+  const SourcePlane& values = tensor.planes[plane];
+  return values.element_bytes == 0 ? tensor.bytes : value_count(tensor, values) * values.element_bytes;
+}
+
 struct SourceInfo {
   std::string kind;  // "run", "checkpoint", "safetensors"
   std::string path;
@@ -66,8 +72,9 @@ class TensorSource {
 };
 
 enum class SourceUse : uint8_t {
-  kList,  // headers; of a run its catalog, also while it is being trained
-  kRead,  // content too; a run's locks are taken (kRefused while it is in use)
+  kList,    // headers; of a run its catalog, also while it is being trained
+  kRead,    // content too; a run's locks are taken (kRefused while it is in use)
+  kVerify,  // the same, but a checkpoint's damaged packs are faults, and reading what is in them throws
 };
 
 struct SourceOptions {

@@ -147,7 +147,9 @@ void run_inspect(const std::vector<std::string>& arguments) {
   if (!parsed.help.empty()) return print_result(parsed.help);
   const Request request = request_of(parsed);
   if (request.show == Show::kLoss) return print_result(loss(request));
-  const auto use = request.show == Show::kList ? storage::SourceUse::kList : storage::SourceUse::kRead;
+  const auto use = request.show == Show::kList           ? storage::SourceUse::kList
+                   : request.show == Show::kVerification ? storage::SourceUse::kVerify
+                                                         : storage::SourceUse::kRead;
   auto source = storage::open_source(request.path, {.use = use, .shard_dirs = request.shard_dirs});
   if (request.show == Show::kStatistics || request.show == Show::kDifference)
     source = inspect::dequantized(std::move(source));

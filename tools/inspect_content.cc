@@ -104,26 +104,54 @@ std::string statistics_json(const SourceInfo& info, const std::vector<TensorStat
   return dumped(json);
 }
 
+namespace {
+
+constexpr size_t kSmallestPart = size_t{64} << 10;
+
+// Reads a part of a plane from `first_value` on, and looks in its halves for all that is damaged in it. The
+// bytes that could be read.
+uint64_t verify_part(TensorSource& source, size_t tensor, uint32_t plane, uint64_t first_value,
+                     std::span<std::byte> part, std::vector<std::string>& faults) {
+  const uint64_t unit = std::max<uint64_t>(source.tensors()[tensor].planes[plane].element_bytes, 1);
+  try {
+    source.read(tensor, plane, first_value, part);
+    return part.size();
+  } catch (const Error& error) {
+    if (part.size() <= std::max<uint64_t>(kSmallestPart, unit)) {
+      const std::string fault = fmt::format("{}: {}", source.tensors()[tensor].name, error.what());
+      if (faults.empty() || faults.back() != fault) faults.push_back(fault);  // one piece, several parts
+      return 0;
+    }
+  }
+  const uint64_t half = part.size() / 2 / unit * unit;
+  return verify_part(source, tensor, plane, first_value, part.first(half), faults) +
+         verify_part(source, tensor, plane, first_value + half / unit, part.subspan(half), faults);
+}
+
+}  // namespace
+
 Verification verify_source(TensorSource& source, const std::vector<size_t>& selected,
                            const std::function<void(double)>& done) {
   Verification result;
   result.faults = source.info().faults;
-  uint64_t bytes = 1;
+  uint64_t bytes = 1, seen = 0;
   for (const size_t i : selected) bytes += source.tensors()[i].bytes;
   std::vector<std::byte> buffer(storage::kSourcePieceBytes);
   for (const size_t i : selected) {
     result.tensors++;
-    try {
-      for (uint32_t plane = 0; plane < source.tensors()[i].planes.size(); plane++) {
-        storage::read_plane(source, i, plane, buffer, [&](std::span<const std::byte> piece) {
-          result.bytes += piece.size();
-          done(static_cast<double>(result.bytes) / static_cast<double>(bytes));
-        });
+    const storage::SourceTensor& tensor = source.tensors()[i];
+    const size_t faults = result.faults.size();
+    for (uint32_t plane = 0; plane < tensor.planes.size(); plane++) {
+      const uint64_t unit = std::max<uint64_t>(tensor.planes[plane].element_bytes, 1);
+      const uint64_t plane_bytes = storage::plane_bytes(tensor, plane), step = buffer.size() / unit * unit;
+      for (uint64_t at = 0; at < plane_bytes; at += step) {
+        const std::span<std::byte> part = std::span(buffer).first(std::min(step, plane_bytes - at));
+        result.bytes += verify_part(source, i, plane, at / unit, part, result.faults);
+        seen += part.size();
+        done(static_cast<double>(seen) / static_cast<double>(bytes));
       }
-    } catch (const Error& error) {
-      result.damaged++;
-      result.faults.push_back(fmt::format("{}: {}", source.tensors()[i].name, error.what()));
     }
+    if (result.faults.size() > faults) result.damaged++;
   }
   return result;
 }

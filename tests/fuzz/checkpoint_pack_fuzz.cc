@@ -1,4 +1,5 @@
-// The frames of a checkpoint and their table, with right checksums around them.
+// The frames of a checkpoint and their table, with right checksums around them: read as for restoring, and as
+// for verifying, which goes on where a pack is damaged.
 #include "storage/checkpoint_dir.h"
 #include "storage/checkpoint_reader.h"
 #include "tests/fuzz/fuzzing.h"
@@ -29,14 +30,21 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const fuzz::SmallPack pack = fuzz::small_pack(fuzz::text_of(data, size));
   write(manifest, storage::encode_manifest(pack.manifest));
   write(pack_path, pack.file);
-  fuzz::expect_error_or_success([&] {
-    const storage::CheckpointReader reader(directory.path());
-    const storage::TensorSpec& tensor = reader.layout().tensor(0);
-    for (uint32_t plane = 0; plane < tensor.planes.size(); plane++) {
-      const uint64_t count = tensor.planes[plane].values(tensor.rows * tensor.columns);
-      std::vector<std::byte> values(count * tensor.planes[plane].element_bytes);
-      reader.read(0, plane, 0, values, workspace);
-    }
-  });
+  std::vector<std::string> faults;
+  for (std::vector<std::string>* verifying : {static_cast<std::vector<std::string>*>(nullptr), &faults}) {
+    bool is_sound = false;
+    fuzz::expect_error_or_success([&] {
+      const storage::CheckpointReader reader(directory.path(), verifying);
+      const storage::TensorSpec& tensor = reader.layout().tensor(0);
+      for (uint32_t plane = 0; plane < tensor.planes.size(); plane++) {
+        const uint64_t count = tensor.planes[plane].values(tensor.rows * tensor.columns);
+        std::vector<std::byte> values(count * tensor.planes[plane].element_bytes);
+        reader.read(0, plane, 0, values, workspace);
+      }
+      is_sound = true;
+    });
+    if (verifying == nullptr && is_sound) return 0;
+    HEADRACE_CHECK(!is_sound || !faults.empty(), "a checkpoint that is refused and verifies as sound");
+  }
   return 0;
 }

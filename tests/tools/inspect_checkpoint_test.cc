@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "build_paths.h"
 #include "storage/checkpoint_dir.h"
@@ -129,12 +130,39 @@ TEST_F(InspectCheckpoint, VerifiesAndNamesWhatIsDamaged) {
   changed = whole;
   changed[whole.size() - 200] ^= 1;  // within the table
   write_file(path, changed);
-  expect_refused({kSaved, "--verify"}, 4, "are not what was written");
+  expect_refused({kSaved, "--digest"}, 4, "are not what was written");
+  // The record names no piece any more; the other records have checksums of their own.
+  const nlohmann::json table = json({kSaved, "--verify"}, 4);
+  EXPECT_GE(table["damaged"], 1) << table;
+  EXPECT_LT(table["damaged"], table["tensors"]) << table;  // those of a bundle share a block
+  EXPECT_THAT(table["faults"][0], HasSubstr("are not what was written"));
+  EXPECT_THAT(table["faults"][1], HasSubstr("record at offset"));
+  EXPECT_THAT(table["faults"][2], HasSubstr("is in no pack"));
+  EXPECT_GT(table["bytes"].get<uint64_t>(), sound["bytes"].get<uint64_t>() / 2);
   write_file(path, whole.substr(0, whole.size() - 64));
-  expect_refused({kSaved, "--verify"}, 4, "bytes, and ");
+  const nlohmann::json cut = json({kSaved, "--verify"}, 4);
+  EXPECT_THAT(cut["faults"][0], HasSubstr("bytes, and "));
+  EXPECT_EQ(cut["bytes"], 0);
   expect_refused({kSaved}, 4, "bytes, and ");
   fs::remove(path);
+  EXPECT_THAT(json({kSaved, "--verify"}, 4)["faults"][0], HasSubstr("it is missing"));
   expect_refused({kSaved}, 4, "it is missing");
+}
+
+TEST_F(InspectCheckpoint, NamesEveryDamagedPlace) {
+  const std::string path = tool_.path(kSaved) + "/pack-00000";
+  std::string changed = read_file(path);
+  // No piece of this model takes a fifth of the pack.
+  for (const size_t share : {3, 5, 7}) changed[changed.size() * share / 10] ^= 1;
+  write_file(path, changed);
+  const nlohmann::json damaged = json({kSaved, "--verify"}, 4);
+  std::set<std::string> offsets;
+  for (const std::string fault : damaged["faults"]) {
+    const size_t at = fault.find("bytes at offset");
+    ASSERT_NE(at, fault.npos) << fault;
+    offsets.insert(fault.substr(at, fault.find(':', at) - at));
+  }
+  EXPECT_EQ(offsets.size(), 3u) << damaged;
 }
 
 TEST_F(InspectCheckpoint, SaysWhatItIsNot) {
