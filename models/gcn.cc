@@ -89,6 +89,7 @@ class Gcn : public train::Model {
   void bind(const storage::Layout&) override {}
   train::Task task() const override { return train::Task::kClassification; }
   const char* row_name() const override { return "nodes"; }
+  const char* target_name() const override { return config_.graphs > 0 ? "graphs" : "nodes"; }
   bool decays(storage::TensorId tensor) const override { return tensor >= kFirstWeight; }
   double loss() const override { return loss_.loss(); }
   train::Metrics metrics() const override { return loss_.metrics(); }

@@ -42,8 +42,8 @@ std::string result_text(const train::EvalSummary& s, bool json) {
   if (!json) {
     const std::string windows =
         s.task == train::Task::kNextToken ? fmt::format(" in {} windows", s.windows) : "";
-    return fmt::format("step {}: {} over {} {}{} ({})\n", s.step, eval_line(s), s.tokens, rows_name(s.task),
-                       windows, format_duration(s.seconds)) +
+    return fmt::format("step {}: {} over {} {}{} ({})\n", s.step, eval_line(s), s.tokens, s.rows, windows,
+                       format_duration(s.seconds)) +
            class_table(s);
   }
   nlohmann::ordered_json object;

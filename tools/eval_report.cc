@@ -44,8 +44,6 @@ std::vector<ClassCounts> class_counts(const std::vector<uint64_t>& confusion) {
 
 }  // namespace
 
-const char* rows_name(Task task) { return task == Task::kNextToken ? "tokens" : "samples"; }
-
 std::string eval_line(const EvalSummary& s) {
   switch (s.task) {
     case Task::kNextToken:
@@ -96,7 +94,7 @@ void add_eval_fields(const EvalSummary& s, nlohmann::ordered_json& json) {
           s.metrics.absolute_error / double(std::max<uint64_t>(s.metrics.values, 1));
       break;
   }
-  json[rows_name(s.task)] = s.tokens;
+  json[s.task == Task::kNextToken ? "tokens" : "samples"] = s.tokens;
   if (s.task != Task::kClassification || s.metrics.confusion.empty()) return;
   const std::vector<ClassCounts> counts = class_counts(s.metrics.confusion);
   auto classes = nlohmann::ordered_json::array(), confusion = nlohmann::ordered_json::array();

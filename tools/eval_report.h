@@ -16,7 +16,4 @@ std::string class_table(const train::EvalSummary& summary);
 // "loss" and what the task has beside it; "tokens" of a text and "samples" of a table.
 void add_eval_fields(const train::EvalSummary& summary, nlohmann::ordered_json& json);
 
-// What rows of a task are called: "tokens", "samples".
-const char* rows_name(train::Task task);
-
 }  // namespace headrace::tools

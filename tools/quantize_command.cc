@@ -291,10 +291,8 @@ std::string result_text(const Request& request, const Result& r,
       printable(request.out), r.quantized, r.tensors, r.weights, format_size(r.file_bytes),
       100 * double(r.file_bytes) / double(std::max<uint64_t>(r.float_bytes, 1)), r.relative_error);
   if (before)
-    text +=
-        fmt::format("before: {} over {} {}\n", eval_line(*before), before->tokens, rows_name(before->task));
-  if (after)
-    text += fmt::format("after:  {} over {} {}\n", eval_line(*after), after->tokens, rows_name(after->task));
+    text += fmt::format("before: {} over {} {}\n", eval_line(*before), before->tokens, before->rows);
+  if (after) text += fmt::format("after:  {} over {} {}\n", eval_line(*after), after->tokens, after->rows);
   return text;
 }
 

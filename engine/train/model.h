@@ -53,7 +53,8 @@ class Model {
   virtual Task task() const = 0;
   // What the rows of a batch are called: "tokens", "samples", "nodes".
   virtual const char* row_name() const { return task() == Task::kNextToken ? "tokens" : "samples"; }
-  virtual Metrics metrics() const { return {}; }  // of the last evaluation
+  virtual const char* target_name() const { return row_name(); }  // what has a target each
+  virtual Metrics metrics() const { return {}; }                  // of the last evaluation
 };
 
 // Elements of the tensors that are parameters.

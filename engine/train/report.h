@@ -37,6 +37,7 @@ struct EvalSummary {
   double loss = 0;        // mean over rows; of a cross entropy, in nats
   double perplexity = 0;  // exp(loss)
   uint64_t tokens = 0;    // rows
+  std::string rows = {};  // Model::target_name()
   uint64_t windows = 0;   // sequences of a text
   Metrics metrics;
   uint64_t step = 0;  // committed step of the run that was evaluated

@@ -360,6 +360,7 @@ EvalSummary evaluate(const TrainInput& input, TrainListener& listener, const std
       return stop == 0;
     });
     EvalSummary summary = evaluation.summary();
+    summary.rows = input.model.target_name();
     summary.seconds = seconds_since(start);
     return summary;
   });
