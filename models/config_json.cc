@@ -13,7 +13,7 @@ namespace headrace::models {
 
 Json config_object(const std::string& text, const std::string& origin) {
   if (nests_too_deep(text))
-    throw Error(ErrorKind::kUsage, fmt::format("{}: its lists nest deeper than {}", origin, kMostJsonNesting),
+    throw Error(ErrorKind::kUsage, fmt::format("{}: it nests deeper than {}", origin, kMostJsonNesting),
                 "correct the file");
   Json json;
   try {

@@ -24,7 +24,6 @@ constexpr std::string_view kFormat = "headrace checkpoint 1";
 constexpr char kPackMagic[8] = {'h', 'e', 'a', 'd', 'r', 'p', 'a', 'k'};
 constexpr uint32_t kPackVersion = 1;
 constexpr size_t kIdDigits = 32;
-constexpr uint32_t kMostElementBytes = 16;
 constexpr uint64_t kMostSteps = uint64_t{1} << 53;
 constexpr const char* kAdvice = "Take another checkpoint, or another copy of this one";
 
@@ -212,11 +211,6 @@ Layout layout_of(const CheckpointManifest& manifest, const std::string& path) {
     const uint64_t whole_blocks = tensor.rows / std::max<uint64_t>(tensor.block_rows, 1);
     blocks = whole_blocks > frames ? frames + 1 : blocks + whole_blocks;
     if (blocks > frames) corrupt(path, "its tensors have more blocks than its packs");
-    for (const Plane& plane : tensor.planes) {
-      if (plane.element_bytes > kMostElementBytes)
-        corrupt(path, fmt::format("tensor '{}' has values of {} bytes", printable(tensor.name),
-                                  plane.element_bytes));
-    }
   }
   try {
     return Layout(manifest.tensors);

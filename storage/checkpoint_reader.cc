@@ -72,12 +72,12 @@ File open_pack(const std::string& checkpoint, size_t index, const PackInfo& pack
 
 // What `check` finds wrong is thrown, or with `faults` added to them.
 template <typename Check>
-void tolerate(std::vector<std::string>* faults, const Check& check) {
+void tolerate(FaultList* faults, const Check& check) {
   try {
     check();
   } catch (const Error& error) {
-    if (faults == nullptr || error.kind() != ErrorKind::kCorrupt) throw;
-    faults->emplace_back(error.what());
+    if (faults == nullptr) throw;
+    faults->add(error.what());
   }
 }
 
@@ -109,7 +109,7 @@ CheckpointManifest read_manifest(const std::string& checkpoint) {
 CheckpointReader::Workspace::Workspace()
     : decompressor_(kPieceBytes), packed_(kPieceBytes), piece_(kPieceBytes) {}
 
-CheckpointReader::CheckpointReader(const std::string& checkpoint, std::vector<std::string>* faults)
+CheckpointReader::CheckpointReader(const std::string& checkpoint, FaultList* faults)
     : path_(checkpoint), manifest_(read_manifest(checkpoint)), packs_(manifest_.packs.size()) {
   for (size_t i = 0; i < packs_.size(); i++)
     tolerate(faults, [&] { packs_[i] = open_pack(path_, i, manifest_.packs[i]); });
@@ -147,7 +147,7 @@ void CheckpointReader::check_frames() const {
   }
 }
 
-void CheckpointReader::read_table(uint32_t pack, std::vector<std::string>* faults) {
+void CheckpointReader::read_table(uint32_t pack, FaultList* faults) {
   for (const Frame& frame : frames_of(pack, faults)) {
     tolerate(faults, [&] {
       Place& place = frames_[frame_index(frame.block, frame.plane, frame.piece)];
@@ -160,12 +160,12 @@ void CheckpointReader::read_table(uint32_t pack, std::vector<std::string>* fault
   }
 }
 
-std::vector<Frame> CheckpointReader::frames_of(size_t index, std::vector<std::string>* faults) const {
+std::vector<Frame> CheckpointReader::frames_of(size_t index, FaultList* faults) const {
   const PackInfo& pack = manifest_.packs[index];
   const File& file = packs_[index];
   std::vector<std::byte> table(pack.bytes - pack.table_offset);
-  file.pread_all(table, pack.table_offset);
   tolerate(faults, [&] {
+    file.pread_all(table, pack.table_offset);
     if (checksum_bytes(table) != pack.table_checksum)
       damaged(file.path(), fmt::format("the {} bytes at offset {} are not what was written", table.size(),
                                        pack.table_offset));
@@ -277,6 +277,14 @@ void CheckpointReader::read(TensorId tensor, uint32_t plane_index, uint64_t firs
     values = values.subspan(part);
     first_element += part / plane.element_bytes * plane.group;
   }
+}
+
+uint64_t CheckpointReader::piece_end(TensorId tensor, uint32_t plane_index, uint64_t element) const {
+  const TensorSpec& spec = layout_.tensor(tensor);
+  const Plane& plane = spec.planes[plane_index];
+  const uint64_t block_elements = std::min(spec.block_rows, spec.rows) * spec.columns;
+  const uint64_t in_block = element % block_elements, piece = piece_elements(plane) * plane.group;
+  return element - in_block + std::min((in_block / piece + 1) * piece, block_elements);
 }
 
 }  // namespace headrace::storage

@@ -13,6 +13,7 @@
 
 #include "storage/checkpoint_format.h"
 #include "storage/codec.h"
+#include "storage/fault_list.h"
 #include "storage/file.h"
 #include "storage/layout.h"
 
@@ -25,16 +26,16 @@ void check_packs(const std::string& checkpoint, const CheckpointManifest& manife
 
 class CheckpointReader {
  public:
-  // Opens the packs, and reads their tables. With `faults` a damaged pack is no end: what is wrong with it is
-  // added there, and read() throws for the pieces that are missing.
-  explicit CheckpointReader(const std::string& checkpoint, std::vector<std::string>* faults = nullptr);
+  // Opens the packs, and reads their tables. With `faults` a pack that is damaged or cannot be read is no
+  // end: what is wrong with it is added there, and read() throws for the pieces that are missing.
+  explicit CheckpointReader(const std::string& checkpoint, FaultList* faults = nullptr);
 
   const std::string& path() const { return path_; }
   const CheckpointManifest& manifest() const { return manifest_; }
   const Layout& layout() const { return layout_; }
   bool has_plane(TensorId tensor, uint32_t plane) const;
   // With `faults`, those whose records are sound.
-  std::vector<Frame> frames_of(size_t pack, std::vector<std::string>* faults = nullptr) const;
+  std::vector<Frame> frames_of(size_t pack, FaultList* faults = nullptr) const;
   uint64_t stored_bytes() const;  // of all packs
 
   // What one thread needs; keeps the last piece that was read in part.
@@ -52,6 +53,8 @@ class CheckpointReader {
   // group; as many as `values` takes.
   void read(TensorId tensor, uint32_t plane, uint64_t first_element, std::span<std::byte> values,
             Workspace& workspace) const;
+  // The end of the piece that holds `element`: an element too.
+  uint64_t piece_end(TensorId tensor, uint32_t plane, uint64_t element) const;
 
  private:
   struct Place {
@@ -59,7 +62,7 @@ class CheckpointReader {
     Frame frame;
   };
 
-  void read_table(uint32_t pack, std::vector<std::string>* faults);
+  void read_table(uint32_t pack, FaultList* faults);
   void check_frames() const;
   uint64_t frame_index(BlockId block, uint32_t plane, uint32_t piece) const;
   void read_piece(uint64_t index, std::span<std::byte> content, Workspace& workspace) const;

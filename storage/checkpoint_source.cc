@@ -44,8 +44,8 @@ class CheckpointSource final : public TensorSource {
       planes_.push_back(std::move(planes));
     }
   }
-  void read_from(std::unique_ptr<CheckpointReader> reader, std::vector<std::string> faults) {
-    info_.faults = std::move(faults);
+  void read_from(std::unique_ptr<CheckpointReader> reader, const FaultList& faults) {
+    info_.faults = faults.sentences();
     reader_ = std::move(reader);
     workspace_.emplace();
   }
@@ -60,6 +60,14 @@ class CheckpointSource final : public TensorSource {
     HEADRACE_CHECK(first_value * unit + to.size() <= value_count(tensors_[tensor], values) * unit);
     const uint64_t first = (place.first_element / values.group + first_value) * values.group;
     reader_->read(place.tensor, planes_[place.tensor][plane], first, to, *workspace_);
+  }
+
+  uint64_t checked_with(size_t tensor, uint32_t plane, uint64_t value) const override {
+    const PartPlace& place = places_[tensor];
+    const uint64_t group = tensors_[tensor].planes[plane].group, before = place.first_element / group;
+    const uint64_t end =
+        reader_->piece_end(place.tensor, planes_[place.tensor][plane], (before + value) * group);
+    return (end + group - 1) / group - before;
   }
 
  private:
@@ -91,11 +99,11 @@ class CheckpointSource final : public TensorSource {
 
 std::unique_ptr<TensorSource> open_checkpoint(const std::string& directory, SourceUse use) {
   if (use != SourceUse::kList) {
-    std::vector<std::string> faults;
+    FaultList faults;
     auto reader =
         std::make_unique<CheckpointReader>(directory, use == SourceUse::kVerify ? &faults : nullptr);
     auto source = std::make_unique<CheckpointSource>(directory, reader->manifest(), reader->layout());
-    source->read_from(std::move(reader), std::move(faults));
+    source->read_from(std::move(reader), faults);
     return source;
   }
   CheckpointManifest manifest = read_manifest(directory);

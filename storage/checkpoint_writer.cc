@@ -132,9 +132,10 @@ void CheckpointWriter::begin(CheckpointTarget target) {
                 "Remove it first, or keep it: a step has only one content");
   }
   const std::string parent = std::filesystem::path(target.directory).parent_path().string();
-  if (!parent.empty() && !file_exists(parent)) {
-    make_directory(parent);
-    sync_directory(parent + "/..");
+  if (!parent.empty() && parent != durable_parent_) {
+    if (!file_exists(parent)) make_directory(parent);
+    sync_directory(parent + "/..");  // also where who made it may have died before its name was durable
+    durable_parent_ = parent;
   }
   unfinished_ = unfinished_directory(target.directory);
   remove_checkpoint(unfinished_);

@@ -101,6 +101,7 @@ class CheckpointWriter {
 
   std::optional<CheckpointTarget> target_;
   std::string unfinished_;
+  std::string durable_parent_;  // of targets: its name is on disk
   mutable std::mutex mutex_;
   std::condition_variable returned_;
   std::vector<Compressor*> idle_;

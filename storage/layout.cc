@@ -41,7 +41,9 @@ void check_tensor(const TensorSpec& tensor) {
   }
   std::unordered_set<std::string> plane_names;
   for (const Plane& plane : tensor.planes) {
-    if (plane.element_bytes == 0) refuse(tensor, fmt::format("plane '{}' has no bytes", plane.name));
+    if (plane.element_bytes == 0 || plane.element_bytes > kMostElementBytes)
+      refuse(tensor, fmt::format("plane '{}' has values of {} bytes, not 1 to {}", plane.name,
+                                 plane.element_bytes, kMostElementBytes));
     if (plane.group == 0 || plane.group > kMostGroup)
       refuse(tensor, fmt::format("plane '{}' has groups of {} elements, not 1 to {}", plane.name, plane.group,
                                  kMostGroup));

@@ -16,6 +16,7 @@ namespace headrace::storage {
 
 inline constexpr uint64_t kPlaneAlignment = 4096;      // bytes
 inline constexpr uint64_t kChecksumChunk = 64 * 1024;  // bytes of a plane under one checksum
+inline constexpr uint32_t kMostElementBytes = 16;
 
 using BlockId = uint32_t;   // index of a block in the run, in the order of the tensor table
 using TensorId = uint32_t;  // index in the tensor table

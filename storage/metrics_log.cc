@@ -39,7 +39,7 @@ MetricsLog::MetricsLog(const std::string& path, uint64_t bytes, std::string_view
     file_.pwrite_all(std::as_bytes(std::span(text)), bytes);
   }
   bytes_ = bytes + text.size();
-  if (exists) return;
+  // Also of one that is there: who made it may have died before its name was durable.
   file_.sync();
   sync_directory(std::filesystem::path(path).parent_path().string());
 }

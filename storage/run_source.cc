@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "storage/aligned_memory.h"
 #include "storage/checksum.h"
@@ -31,10 +32,7 @@ class BlockReader {
 
   // Bytes [first, first + to.size()) of a plane of a tensor as it is stored, without padding.
   void read(TensorId tensor, uint32_t plane, uint64_t first, std::span<std::byte> to) {
-    const TensorSpec& spec = store_.layout().tensor(tensor);
-    const Plane& values = spec.planes[plane];
-    const uint64_t block_elements = std::min(spec.block_rows, spec.rows) * spec.columns;
-    const uint64_t block_bytes = values.values(block_elements) * values.element_bytes;
+    const uint64_t block_bytes = bytes_of_blocks(tensor, plane);
     while (!to.empty()) {
       const auto index = static_cast<BlockId>(first / block_bytes);
       const BlockLayout& block = store_.layout().block(store_.layout().first_block(tensor) + index);
@@ -47,7 +45,21 @@ class BlockReader {
     flush();
   }
 
+  // Where the chunk that holds byte `first` of a plane ends.
+  uint64_t chunk_end(TensorId tensor, uint32_t plane, uint64_t first) const {
+    const uint64_t block_bytes = bytes_of_blocks(tensor, plane), in_block = first % block_bytes;
+    const uint64_t end = (in_block / kChecksumChunk + 1) * kChecksumChunk;
+    return first - in_block + std::min(end, block_bytes);
+  }
+
  private:
+  // Of all blocks of a tensor but the last, which may be smaller.
+  uint64_t bytes_of_blocks(TensorId tensor, uint32_t plane) const {
+    const TensorSpec& spec = store_.layout().tensor(tensor);
+    const Plane& values = spec.planes[plane];
+    return values.values(std::min(spec.block_rows, spec.rows) * spec.columns) * values.element_bytes;
+  }
+
   struct Part {
     BlockId block = 0;
     uint32_t plane = 0, first_chunk = 0, chunks = 0;
@@ -77,8 +89,11 @@ class BlockReader {
   }
 
   void flush() {
-    transfer_and_wait(io_, requests_);
-    for (const Part& part : added_) {
+    std::vector<IoRequest> requests = std::exchange(requests_, {});
+    const std::vector<Part> added = std::exchange(added_, {});
+    used_ = 0;
+    transfer_and_wait(io_, requests);
+    for (const Part& part : added) {
       const std::byte* data = buffer_.data() + part.in_buffer;
       // verify() counts from the plane's beginning, which was not read.
       const auto beginning = reinterpret_cast<uintptr_t>(data) - part.first_chunk * kChecksumChunk;
@@ -86,9 +101,6 @@ class BlockReader {
                     part.first_chunk, part.chunks);
       std::memcpy(part.to.data(), data + part.skipped, part.to.size());
     }
-    requests_.clear();
-    added_.clear();
-    used_ = 0;
   }
 
   const Store& store_;
@@ -124,6 +136,12 @@ class RunSource final : public TensorSource {
     HEADRACE_CHECK(first_value * unit + to.size() <= value_count(tensors_[tensor], entry) * unit);
     const uint64_t first = places_[tensor].first_element / entry.group + first_value;
     reader_->read(places_[tensor].tensor, plane, first * unit, to);
+  }
+  uint64_t checked_with(size_t tensor, uint32_t plane, uint64_t value) const override {
+    const SourcePlane& entry = tensors_[tensor].planes[plane];
+    const uint64_t before = places_[tensor].first_element / entry.group, unit = entry.element_bytes;
+    const uint64_t end = reader_->chunk_end(places_[tensor].tensor, plane, (before + value) * unit);
+    return (end + unit - 1) / unit - before;
   }
 
  private:

@@ -255,11 +255,12 @@ void Store::create(const StoreConfig& config, BlockIo& io, const BlockFiller& fi
                    const CreateProgress& progress) {
   const bool existed = file_exists(config.run_dir);
   make_directory(config.run_dir);
-  if (!existed) sync_directory(config.run_dir + "/..");  // the name of the run
   const File lock = lock_run(config.run_dir);
   remove_unfinished(config.run_dir);
   require_empty(config.run_dir);
   try {
+    // The name of the run; also where a try that was killed made it, or somebody else.
+    sync_directory(config.run_dir + "/..");
     require_shard_directories(config.shard_dirs);
     require_space(space_needed(config));
     CatalogContent content;

@@ -56,7 +56,7 @@ struct SourceInfo {
   std::string model_json;          // the resolved configuration; empty where there is none
   bool has_checksums = false;      // read() verifies what it reads
   std::vector<std::string> notes;  // sentences for people
-  // What the headers already show to be wrong although the content can be read, such as gaps.
+  // What is known to be wrong although other content can be read, such as gaps.
   std::vector<std::string> faults;
 };
 
@@ -69,12 +69,14 @@ class TensorSource {
   // 0). An element has a value of its own, but in planes with groups. Only if the source was opened for
   // reading.
   virtual void read(size_t tensor, uint32_t plane, uint64_t first_value, std::span<std::byte> to) = 0;
+  // The end of the values that are under one checksum with `value`: where reading can go on behind a fault.
+  virtual uint64_t checked_with(size_t tensor, uint32_t plane, uint64_t value) const;
 };
 
 enum class SourceUse : uint8_t {
   kList,    // headers; of a run its catalog, also while it is being trained
   kRead,    // content too; a run's locks are taken (kRefused while it is in use)
-  kVerify,  // the same, but a checkpoint's damaged packs are faults, and reading what is in them throws
+  kVerify,  // as kRead, but damaged packs of a checkpoint are faults, and reading what is in them throws
 };
 
 struct SourceOptions {

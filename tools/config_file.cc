@@ -34,6 +34,7 @@ namespace headrace::tools {
 namespace {
 
 constexpr size_t kLargestFile = 1 << 20;  // bytes
+constexpr size_t kMostKeyParts = 16;
 
 std::string place_of(const std::string& path, const toml::source_region& region) {
   return fmt::format("{}:{}:{}", path, region.begin.line, region.begin.column);
@@ -69,6 +70,32 @@ ConfigEntry entry_of(const std::string& path, std::string_view key, const toml::
                                          node.is_table() ? "table" : "date or time"));
   }
   return entry;
+}
+
+// Whether a key has more parts than a.b.c... of the limit, or a table's name. The library makes a table of
+// each part and takes them down recursively, and it limits the nesting of values only. Of text that is no
+// TOML the answer is right up to where it is none.
+bool has_long_key(std::string_view text) {
+  size_t dots = 0;
+  for (size_t i = 0; i < text.size(); i++) {
+    const char c = text[i];
+    if (c == '#') {
+      i = std::min(text.find('\n', i), text.size()) - 1;
+    } else if (c == '"' || c == '\'') {
+      const std::string quotes(3, c);
+      const bool is_long = text.substr(i, 3) == quotes;
+      const std::string_view end = std::string_view(quotes).substr(0, is_long ? 3 : 1);
+      i += end.size();
+      while (i < text.size() && text.substr(i, end.size()) != end && (is_long || text[i] != '\n'))
+        i += c == '"' && text[i] == '\\' ? 2 : 1;
+      i += end.size() - 1;
+    } else if (c == '.') {
+      if (++dots == kMostKeyParts) return true;
+    } else if (std::string_view("\n=,[]{}").find(c) != std::string_view::npos) {
+      dots = 0;
+    }
+  }
+  return false;
 }
 
 // The line at which the library's assertion fails. The parser goes from front to back, so the text up to and
@@ -113,6 +140,8 @@ std::string type_name(ConfigValueType type) {
 }
 
 std::vector<ConfigEntry> parse_config(const std::string& text, const std::string& path) {
+  if (has_long_key(text))
+    throw wrong(path, fmt::format("a key has more than {} parts; no option's has", kMostKeyParts));
   toml::table table;
   try {
     table = toml::parse(text, path);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "storage/error.h"
+#include "storage/fault_list.h"
 #include "storage/text.h"
 #include "tools/inspect_report.h"
 
@@ -106,26 +107,29 @@ std::string statistics_json(const SourceInfo& info, const std::vector<TensorStat
 
 namespace {
 
-constexpr size_t kSmallestPart = size_t{64} << 10;
-
-// Reads a part of a plane from `first_value` on, and looks in its halves for all that is damaged in it. The
-// bytes that could be read.
-uint64_t verify_part(TensorSource& source, size_t tensor, uint32_t plane, uint64_t first_value,
-                     std::span<std::byte> part, std::vector<std::string>& faults) {
-  const uint64_t unit = std::max<uint64_t>(source.tensors()[tensor].planes[plane].element_bytes, 1);
+// Reads values [first, last) of a plane, in one piece where it can; otherwise each part that is under a
+// checksum of its own, to find all that is damaged. The bytes that could be read.
+uint64_t verify_values(TensorSource& source, size_t tensor, uint32_t plane, uint64_t first, uint64_t last,
+                       std::span<std::byte> buffer, storage::FaultList& faults) {
+  const storage::SourceTensor& entry = source.tensors()[tensor];
+  const uint64_t unit = std::max<uint64_t>(entry.planes[plane].element_bytes, 1);
   try {
-    source.read(tensor, plane, first_value, part);
-    return part.size();
-  } catch (const Error& error) {
-    if (part.size() <= std::max<uint64_t>(kSmallestPart, unit)) {
-      const std::string fault = fmt::format("{}: {}", source.tensors()[tensor].name, error.what());
-      if (faults.empty() || faults.back() != fault) faults.push_back(fault);  // one piece, several parts
-      return 0;
-    }
+    source.read(tensor, plane, first, buffer.first((last - first) * unit));
+    return (last - first) * unit;
+  } catch (const Error&) {
   }
-  const uint64_t half = part.size() / 2 / unit * unit;
-  return verify_part(source, tensor, plane, first_value, part.first(half), faults) +
-         verify_part(source, tensor, plane, first_value + half / unit, part.subspan(half), faults);
+  uint64_t read = 0;
+  for (uint64_t at = first; at < last;) {
+    const uint64_t end = std::min(last, source.checked_with(tensor, plane, at));
+    try {
+      source.read(tensor, plane, at, buffer.first((end - at) * unit));
+      read += (end - at) * unit;
+    } catch (const Error& error) {
+      faults.add(fmt::format("{}: {}", entry.name, error.what()));
+    }
+    at = end;
+  }
+  return read;
 }
 
 }  // namespace
@@ -133,26 +137,31 @@ uint64_t verify_part(TensorSource& source, size_t tensor, uint32_t plane, uint64
 Verification verify_source(TensorSource& source, const std::vector<size_t>& selected,
                            const std::function<void(double)>& done) {
   Verification result;
-  result.faults = source.info().faults;
+  storage::FaultList faults;
+  for (const std::string& fault : source.info().faults) faults.add(fault);
   uint64_t bytes = 1, seen = 0;
   for (const size_t i : selected) bytes += source.tensors()[i].bytes;
   std::vector<std::byte> buffer(storage::kSourcePieceBytes);
   for (const size_t i : selected) {
     result.tensors++;
     const storage::SourceTensor& tensor = source.tensors()[i];
-    const size_t faults = result.faults.size();
+    bool is_sound = true;
     for (uint32_t plane = 0; plane < tensor.planes.size(); plane++) {
       const uint64_t unit = std::max<uint64_t>(tensor.planes[plane].element_bytes, 1);
-      const uint64_t plane_bytes = storage::plane_bytes(tensor, plane), step = buffer.size() / unit * unit;
-      for (uint64_t at = 0; at < plane_bytes; at += step) {
-        const std::span<std::byte> part = std::span(buffer).first(std::min(step, plane_bytes - at));
-        result.bytes += verify_part(source, i, plane, at / unit, part, result.faults);
-        seen += part.size();
+      const uint64_t values = storage::plane_bytes(tensor, plane) / unit, step = buffer.size() / unit;
+      HEADRACE_CHECK(step > 0);
+      for (uint64_t first = 0; first < values; first += step) {
+        const uint64_t last = std::min(values, first + step);
+        const uint64_t read = verify_values(source, i, plane, first, last, buffer, faults);
+        is_sound = is_sound && read == (last - first) * unit;
+        result.bytes += read;
+        seen += (last - first) * unit;
         done(static_cast<double>(seen) / static_cast<double>(bytes));
       }
     }
-    if (result.faults.size() > faults) result.damaged++;
+    if (!is_sound) result.damaged++;
   }
+  result.faults = faults.sentences();
   return result;
 }
 

@@ -39,7 +39,7 @@ std::string statistics_json(const storage::SourceInfo& info, const std::vector<T
 struct Verification {
   size_t tensors = 0, damaged = 0;
   uint64_t bytes = 0;               // read
-  std::vector<std::string> faults;  // in sentences
+  std::vector<std::string> faults;  // in sentences; not all, if they are a great many
 };
 // Reads everything that was selected; faults do not end it.
 Verification verify_source(storage::TensorSource& source, const std::vector<size_t>& selected,

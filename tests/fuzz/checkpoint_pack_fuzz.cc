@@ -19,7 +19,6 @@ void write(const std::string& path, std::string_view text) {
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace headrace;
   static const fuzz::ScratchDirectory directory;
-  static storage::CheckpointReader::Workspace workspace;
   static const std::string manifest = storage::manifest_path(directory.path()),
                            pack_path = directory.path() + "/" + storage::pack_name(0);
   if (static bool made = false; !made) {
@@ -30,8 +29,9 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const fuzz::SmallPack pack = fuzz::small_pack(fuzz::text_of(data, size));
   write(manifest, storage::encode_manifest(pack.manifest));
   write(pack_path, pack.file);
-  std::vector<std::string> faults;
-  for (std::vector<std::string>* verifying : {static_cast<std::vector<std::string>*>(nullptr), &faults}) {
+  storage::FaultList faults;
+  for (storage::FaultList* verifying : {static_cast<storage::FaultList*>(nullptr), &faults}) {
+    storage::CheckpointReader::Workspace workspace;
     bool is_sound = false;
     fuzz::expect_error_or_success([&] {
       const storage::CheckpointReader reader(directory.path(), verifying);

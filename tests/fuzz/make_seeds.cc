@@ -108,6 +108,9 @@ void seed_packs() {
     std::fill_n(table.begin() + static_cast<ptrdiff_t>(i * storage::kFrameRecordBytes - 8), 8, std::byte{0});
   seed("checkpoint_pack", "pack",
        frames + std::string(reinterpret_cast<const char*>(table.data()), table.size()) + char(records));
+  std::string damaged(reinterpret_cast<const char*>(table.data()), table.size());
+  damaged[storage::kFrameRecordBytes - 8] = 1;  // a checksum that is wrong, and not to be put right
+  seed("checkpoint_pack", "damaged", frames + damaged + char(records));
   // A window of 2 GiB, and 1 GiB of content in one byte.
   const std::string huge("\x28\xB5\x2F\xFD\x80\xA8\x00\x10\x00\x00\x03\x80\x00\x55", 14);
   seed("checkpoint_frame", "window", std::string("\0\0\0\x10", 4) + huge);
@@ -130,6 +133,7 @@ void seed_text() {
   seed("config_file", "options",
        "# of a run\nmodel = \"gpt2\"\nlr = 6e-4\nsteps = 100\njson = true\n"
        "shard-dir = [\"/mnt/a\", '/mnt/b']\n[table]\nwhen = 2026-01-02T03:04:05Z\n");
+  seed("config_file", "parts", "a.b.\"c.d\".e = 1 # x.y\n[f.'g'.h]\ni = '''.\n.'''\n");
   seed("config_file", "texts", "a = \"\"\"x\\u00e9\n\"\"\"\nb = '''y'''\nc.d = {e = 0x1f, f = [1, [nan]]}\n");
   seed("safetensors_index", "index", R"({"metadata": {"total_size": 16},
 "weight_map": {"a.weight": "a.safetensors", "b.weight": "b.safetensors"}})");

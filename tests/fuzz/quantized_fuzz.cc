@@ -1,7 +1,5 @@
 // A safetensors file of 8-bit integers with scales, seen as the numbers that they stand for.
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <vector>
 
 #include "engine/inspect/dequantized.h"

@@ -39,7 +39,7 @@ TEST(ModelConfig, RefusesListsThatNestDeep) {
   const std::string deep = std::string(300000, '[') + std::string(300000, ']');
   for (const char* type : {"gpt2", "mlp", "gcn", "lstm"})
     EXPECT_THAT(problem(R"({"hidden": )" + deep + R"(, "model_type": ")" + type + "\"}"),
-                HasSubstr("config.json: its lists nest deeper than 64"));
+                HasSubstr("config.json: it nests deeper than 64"));
 }
 
 TEST(ModelConfig, ReadsHuggingFacesFileOfGpt2) {

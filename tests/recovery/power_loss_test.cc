@@ -12,6 +12,7 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <utility>
 
 #include "build_paths.h"
 #include "engine/train/cursor.h"
@@ -49,7 +50,11 @@ class PowerLossTest : public ::testing::TestWithParam<const char*> {
       digests_[step] = tool_.digest(name);
     }
     fs::create_directories(tool_.path("watched/box"));
-    for (const uint64_t last : {kFirstStop, kSecondStop, kSteps}) record_to(last);
+    for (const uint64_t last : {kFirstStop, kSecondStop, kSteps}) {
+      record_to(last);
+      if (HasFatalFailure()) return;
+    }
+    ASSERT_EQ(published_, (std::set<uint64_t>{2, 4, 6, 8}));
     power_.emplace(events_, "box");
     const std::string lines = testing::read_file(tool_.path("watched/box/run/metrics.jsonl"));
     lines_[0] = 0;
@@ -202,6 +207,8 @@ TEST_P(PowerLossTest, LeavesAnAcknowledgedStepWhole) {
     std::printf(" step %lu: %d,", static_cast<unsigned long>(step), times);
   std::printf(" with %lu checkpoints\n", static_cast<unsigned long>(checkpoints_));
   EXPECT_GT(checkpoints_, 0u);
+  EXPECT_GT(unacknowledged_, 0u);
+  EXPECT_GT(names, 0u);
 }
 
 // Otherwise the other test proves nothing: what a drive may hold where one kind of sync had been forgotten.
@@ -209,12 +216,18 @@ class MissingSyncTest : public PowerLossTest {};
 
 TEST_P(MissingSyncTest, IsSeen) {
   trains_ = false;
-  for (const std::string file :
-       {"run/shards/000/data.mdb", "run/catalog/data.mdb", "/pack-00000", "/manifest.json", "run/checkpoints",
-        ".unfinished", "catalog.new", "box", "box/run"}) {
+  const std::string removal = "run/checkpoints, of a removal";
+  for (const std::string file : {"run/shards", "run/shards/000", "run/shards/000/data.mdb",
+                                 "run/catalog/data.mdb", "/pack-00000", "/manifest.json", "run/checkpoints",
+                                 removal.c_str(), ".unfinished", "catalog.new", "box", "box/run"}) {
     std::vector<testing::RecordedEvent> events = events_;
-    for (testing::RecordedEvent& event : events)
-      if (event.kind == testing::CallKind::kSync && event.path.ends_with(file)) event.path = "forgotten";
+    bool removes = false;  // since the last sync of the checkpoints' directory
+    for (testing::RecordedEvent& event : events) {
+      if (event.target.ends_with(".removed")) removes = true;
+      if (event.kind != testing::CallKind::kSync) continue;
+      const bool of_removal = event.path.ends_with("run/checkpoints") && std::exchange(removes, false);
+      if (file == removal ? of_removal : event.path.ends_with(file)) event.path = "forgotten";
+    }
     power_.emplace(std::move(events), "box");
     std::mt19937_64 random(1);
     uint64_t in_doubt = 0, names = 0;

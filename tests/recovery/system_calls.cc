@@ -71,8 +71,9 @@ SystemCall write_to(int descriptor, const void* data, size_t bytes, uint64_t off
   return call;
 }
 
-// Files that were mapped to be written. What is stored through a map is no call: it is shown as one write of
-// the whole file when that is synced next.
+// Files that were mapped to be written, until they are synced. What is stored through a map is no call: it is
+// shown as one write of the whole file before that sync, and not at all if it is stored later. So shards are
+// laid out.
 std::mutex mapped_mutex;
 std::set<std::string> mapped;  // by watched path
 

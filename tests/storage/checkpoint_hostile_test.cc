@@ -194,7 +194,6 @@ TEST_F(HostileCheckpointTest, NumbersThatWouldTakeMemoryAreRefused) {
   expect_corrupt("makes no sense");
 }
 
-// Whoever makes up a checkpoint can make its checksums right, too.
 TEST_F(HostileCheckpointTest, ListsThatNestTooDeepAreRefused) {
   auto json = nlohmann::ordered_json::parse(manifest_);
   json.erase("checksum");
@@ -208,6 +207,7 @@ TEST_F(HostileCheckpointTest, ListsThatNestTooDeepAreRefused) {
   expect_corrupt("it is no manifest of a checkpoint");
 }
 
+// Whoever makes up a checkpoint can make its checksums right, too.
 TEST_F(HostileCheckpointTest, RecordsThatLieAreRefused) {
   const PackInfo pack = read_manifest(saved_).packs[0];
   const std::string path = saved_ + "/pack-00000", whole = read_file(path);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
 #include "storage/checkpoint_dir.h"
 #include "storage/checkpoint_format.h"
@@ -103,6 +104,40 @@ TEST_F(CheckpointSourceTest, SaysWhatEachTensorTakesOnDisk) {
   EXPECT_EQ(tensors, frames);
   EXPECT_EQ(frames + count * kFrameRecordBytes + reader.manifest().packs.size() * kPackHeaderBytes,
             stats.stored_bytes);
+}
+
+TEST_F(CheckpointSourceTest, EveryDamagedPieceIsFound) {
+  save_checkpoint(run_, saved_);
+  size_t frames = 0;
+  const CheckpointReader reader(saved_);
+  for (size_t p = 0; p < reader.manifest().packs.size(); p++) {
+    std::string pack = read_file(saved_ + "/" + pack_name(p));
+    for (const Frame& frame : reader.frames_of(p)) {
+      pack[frame.offset] = static_cast<char>(pack[frame.offset] ^ 1);
+      frames++;
+    }
+    write_file(saved_ + "/" + pack_name(p), pack);
+  }
+  const auto source = open_checkpoint(saved_, SourceUse::kVerify);
+  EXPECT_TRUE(source->info().faults.empty());
+  std::set<std::string> faults;
+  for (size_t i = 0; i < source->tensors().size(); i++) {
+    for (uint32_t p = 0; p < source->tensors()[i].planes.size(); p++) {
+      const uint64_t values = value_count(source->tensors()[i], source->tensors()[i].planes[p]);
+      for (uint64_t at = 0; at < values;) {
+        const uint64_t end = std::min(values, source->checked_with(i, p, at));
+        ASSERT_GT(end, at);
+        try {
+          bytes_at(*source, i, p, at, end - at);
+          ADD_FAILURE() << source->tensors()[i].name << " " << p << " at " << at;
+        } catch (const Error& error) {
+          faults.insert(error.what());
+        }
+        at = end;
+      }
+    }
+  }
+  EXPECT_EQ(faults.size(), frames);
 }
 
 TEST_F(CheckpointSourceTest, ListsWithoutReadingThePacks) {

@@ -74,6 +74,47 @@ TEST_F(RunSourceTest, GivesAnyElementsOfAnyPlane) {
   EXPECT_EQ(tensor, source->tensors().size());
 }
 
+TEST_F(RunSourceTest, ReadsOnBehindAFlippedBit) {
+  uint64_t offset = 0;
+  const Layout layout = small_layout();
+  const TensorId damaged = layout.block(0).tensor;
+  {
+    const auto store = Store::open(run_, {}, *io_);
+    std::byte unused{};
+    offset = store->read_request(0, {0, 1}, &unused).offset;
+  }
+  const std::string path = run_ + "/shards/000/data.mdb";
+  std::string bytes = read_file(path);
+  bytes[offset + 1] = char(bytes[offset + 1] ^ 1);
+  write_file(path, bytes);
+  const auto source = open_run(run_, {.use = SourceUse::kVerify});
+  size_t tensor = 0;
+  for (TensorId id = 0; id < layout.tensors().size(); id++) {
+    for (const TensorPart& part : layout.tensor(id).parts) {
+      for (uint32_t plane = 0; plane < layout.tensor(id).planes.size(); plane++) {
+        const std::string all = expected(layout, id, part, plane);
+        const uint64_t unit = layout.tensor(id).planes[plane].element_bytes, values = all.size() / unit;
+        size_t faults = 0;
+        for (uint64_t at = 0; at < values;) {
+          const uint64_t end = std::min(values, source->checked_with(tensor, plane, at));
+          ASSERT_GT(end, at);
+          std::string got((end - at) * unit, '\0');
+          try {
+            source->read(tensor, plane, at, std::as_writable_bytes(std::span(got)));
+            ASSERT_EQ(got, all.substr(at * unit, got.size())) << part.name << " plane " << plane;
+          } catch (const Error& error) {
+            EXPECT_EQ(error.kind(), ErrorKind::kCorrupt);
+            faults++;
+          }
+          at = end;
+        }
+        EXPECT_EQ(faults, id == damaged && plane == 0 && part.first_element == 0 ? 1 : 0) << part.name;
+      }
+      tensor++;
+    }
+  }
+}
+
 TEST_F(RunSourceTest, JoinsTheHalvesOfAWeight) {
   const auto source = open_run(run_, {.use = SourceUse::kRead});
   const auto fields = value_fields(source->tensors()[1]);

@@ -187,6 +187,16 @@ TEST(ConfigFile, NamesLineAndColumnOfAFault) {
   EXPECT_THAT(problem(std::string(100000, '[')), HasSubstr("train.toml:1: invalid syntax"));
   EXPECT_THAT(problem("lr = 1\n\n[.\nseed = 1\n"), HasSubstr("train.toml:3"));
   EXPECT_THAT(problem("x = " + std::string(100000, '[')), HasSubstr("train.toml:1:"));
+  // Each part of a key would become a table in a table.
+  std::string parts = "a";
+  for (int i = 0; i < 200000; i++) parts += i % 2 == 0 ? ".b" : " . \"c.d\"";
+  for (const std::string& text : {parts + " = 1", "seed = 1\n[" + parts + "]\n", "x = {" + parts + " = 1}"})
+    EXPECT_THAT(problem(text), HasSubstr("a key has more than 16 parts"));
+  const std::string dots(100, '.');
+  EXPECT_THAT(problem("# " + dots + "\nmodel = \"" + dots + "\\\"" + dots + "\" # " + dots +
+                      "\ndata = \"\"\"" + dots + "\n\"" + dots + "\"\"\"\n'bad' = '" + dots + "'\n"),
+              HasSubstr("train.toml:5:9: unknown key 'bad'"));
+  EXPECT_THAT(problem("a.b.c = 1"), HasSubstr("'a' is a table"));
   EXPECT_THAT(refused({"run", "--config", directory / "none.toml"}), HasSubstr("No such file"));
   EXPECT_THAT(refused({"run", "--config", directory.path()}), HasSubstr("Is a directory"));
 }
