@@ -100,7 +100,7 @@ void run_checkpoint(const std::vector<std::string>& arguments) {
   }
   const auto io = storage::make_block_io({});
   const auto store = storage::Store::open(request.run_dir, request.shard_dirs, *io);
-  const train::RunOptions options = read_run_config(request.run_dir);
+  const train::RunOptions options = options_of_run(request.run_dir);
   storage::remove_leftovers(request.run_dir);
   const auto threads = static_cast<uint32_t>(request.threads);
   storage::CheckpointWriter writer(store->layout(),

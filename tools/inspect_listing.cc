@@ -46,11 +46,10 @@ ordered_json model_of(const SourceInfo& info) {
 
 // What the kept options say of pruning; empty where there is none.
 std::string pruning_of(const SourceInfo& info) {
-  const auto parsed = parse_json<ordered_json>(info.model_json);
-  if (!parsed.is_object() || !parsed.contains("options") || !info.step) return {};
+  if (!info.step) return {};
   train::RunOptions options;
   try {
-    options = train::run_options_from_json(parsed["options"].dump());
+    options = kept_options(info.model_json);
   } catch (const Error&) {
     return {};  // of a later version, perhaps: the list is of use without
   }

@@ -12,7 +12,9 @@
 #include "models/registry.h"
 #include "storage/codec.h"
 #include "storage/error.h"
+#include "storage/run_description.h"
 #include "storage/text.h"
+#include "tools/run_input.h"
 
 namespace headrace::tools {
 namespace {
@@ -334,12 +336,13 @@ void complete_for_existing_run(TrainRequest& request, const train::RunOptions& r
                                uint64_t available_bytes) {
   TrainRequest of_run;
   of_run.run = run;
-  if (request.given.contains("model")) request.run.model = absolute_model(request.run.model);
   std::string data = run.data;
   if (request.given.contains("data")) data = absolute(request.run.data);  // moved, perhaps
   for (const TrainOption& option : train_options()) {
     const auto given = request.given.find(option.entry.name);
-    if (!option.belongs_to_run || given == request.given.end() || option.entry.name == "data") continue;
+    if (!option.belongs_to_run || given == request.given.end() || option.entry.name == "data" ||
+        option.entry.name == "model")
+      continue;  // compared by what they are
     const std::string asked = option.entry.get(request);
     const std::string has = option.entry.get(of_run);
     if (asked == has) continue;
@@ -348,8 +351,11 @@ void complete_for_existing_run(TrainRequest& request, const train::RunOptions& r
                             request.session.run_dir, has),
                 "leave the option out to go on with this run, or name another directory for a new one");
   }
+  const std::string model =
+      run.model.empty() && request.given.contains("model") ? absolute_model(request.run.model) : run.model;
   request.run = run;
   request.run.data = data;
+  request.run.model = model;
   if (request.session.steps == 0) request.session.steps = run.schedule_steps;
   complete_session(request, available_bytes);
 }
@@ -379,6 +385,12 @@ train::RunOptions read_run_config(const std::string& run_dir) {
                 "put config.toml back as it was when the run was created");
   }
   return request.run;
+}
+
+train::RunOptions options_of_run(const std::string& run_dir) {
+  std::error_code ignored;
+  if (std::filesystem::exists(train::run_config_path(run_dir), ignored)) return read_run_config(run_dir);
+  return kept_options(storage::describe_run(run_dir).model_json);
 }
 
 }  // namespace headrace::tools

@@ -55,7 +55,8 @@ void complete_for_new_run(TrainRequest& request, uint64_t available_bytes);
 void complete_for_plan(TrainRequest& request, uint64_t available_bytes);
 
 // Completes the request for an existing run: its options are the run's; one that was given and differs is an
-// Error, but data may have moved. Without --steps, the run's own total.
+// Error, but data may have moved, and the model is compared by what it is (expect_model()). Without --steps,
+// the run's own total.
 void complete_for_existing_run(TrainRequest& request, const train::RunOptions& run, uint64_t available_bytes);
 
 // Defaults that an optimizer has of its own. Options that were given and only others take are an Error.
@@ -63,5 +64,8 @@ void apply_optimizer(const train::OptimizerFamily& family, TrainRequest& request
 
 // RUN/config.toml, as train::write_run_config wrote it. Error (kCorrupt) when it cannot be read.
 train::RunOptions read_run_config(const std::string& run_dir);
+// The options of the run that is there: of its config.toml, or where a creation was killed before that was
+// written, or somebody removed it, of its catalog, which does not hold where model and data lie.
+train::RunOptions options_of_run(const std::string& run_dir);
 
 }  // namespace headrace::tools

@@ -64,7 +64,7 @@ PlanArguments parse_plan_arguments(const std::vector<std::string>& arguments) {
 // The run as it is; its data may be gone.
 models::ModelConfig complete_existing(TrainRequest& request, uint64_t available_bytes, RunData& data,
                                       std::vector<std::string>& notes) {
-  complete_for_existing_run(request, read_run_config(request.session.run_dir), available_bytes);
+  complete_for_existing_run(request, options_of_run(request.session.run_dir), available_bytes);
   train::RunOptions& run = request.run;
   models::ModelConfig config = kept_config(storage::describe_run(request.session.run_dir).model_json);
   config.name = run.model;
@@ -96,9 +96,11 @@ void run_plan(const std::vector<std::string>& arguments) {
   std::vector<std::string> notes;
   models::ModelConfig config;
   RunData data;
-  const std::string named = request.session.run_dir;
+  const std::string named = request.session.run_dir,
+                    model = request.given.contains("model") ? request.run.model : "";
   if (!named.empty() && storage::Store::exists(named)) {
     config = complete_existing(request, available, data, notes);
+    if (!model.empty()) expect_model(model, config, request.run, data.training.get());
   } else {
     if (named.empty()) request.session.run_dir = ".";
     complete_for_plan(request, available);

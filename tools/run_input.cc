@@ -2,11 +2,14 @@
 
 #include <filesystem>
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "engine/train/run_options.h"
 #include "storage/error.h"
 #include "storage/json.h"
+#include "storage/text.h"
 
 namespace headrace::tools {
 namespace {
@@ -65,6 +68,23 @@ models::ModelConfig kept_config(const std::string& json) {
                 "restore the run from a copy");
   }
   return models::parse_model(parsed["model"].dump(), "the run's catalog");
+}
+
+train::RunOptions kept_options(const std::string& json) {
+  const auto parsed = parse_json<nlohmann::ordered_json>(json);
+  if (!parsed.is_object() || !parsed.contains("options")) return {};
+  return train::run_options_from_json(parsed["options"].dump());
+}
+
+void expect_model(const std::string& model, const models::ModelConfig& config, const train::RunOptions& run,
+                  const train::DataSet* data) {
+  models::ModelConfig named = models::load_model(model);
+  if (named.family == config.family) {
+    models::settle(named, run, data);
+    if (named.json == config.json) return;
+  }
+  throw Error(ErrorKind::kUsage, fmt::format("--model is {}, which is not the run's model", printable(model)),
+              "leave the option out to go on with this run, or name another directory for a new one");
 }
 
 }  // namespace headrace::tools

@@ -34,5 +34,12 @@ RunInput make_run_input(const train::RunOptions& run, const train::SessionOption
 std::string kept_json(const train::RunOptions& run, const models::ModelConfig& config);
 // The configuration in it. Error (kCorrupt) when it cannot be read.
 models::ModelConfig kept_config(const std::string& json);
+// The options in it; the defaults where it holds none. Error (kCorrupt) likewise.
+train::RunOptions kept_options(const std::string& json);
+
+// `model`, as --model names it beside a run, must be the run's: `config`, which is settled with `run` and
+// `data` (null: none at hand). Error (kUsage).
+void expect_model(const std::string& model, const models::ModelConfig& config, const train::RunOptions& run,
+                  const train::DataSet* data);
 
 }  // namespace headrace::tools

@@ -3,6 +3,7 @@
 
 #include "engine/train/run_options.h"
 #include "engine/train/trainer.h"
+#include "storage/run_description.h"
 #include "storage/store.h"
 #include "tools/commands.h"
 #include "tools/eval_report.h"
@@ -20,16 +21,19 @@ bool has_config(const std::string& run_dir) {
   return std::filesystem::exists(train::run_config_path(run_dir), ignored);
 }
 
-void complete(TrainRequest& request) {
+// Completes the request, and says what is trained: of a run that is there, what its catalog keeps.
+models::ModelConfig complete(TrainRequest& request) {
   const uint64_t available = request.session.memory_bytes != 0 ? 0 : available_memory().bytes;
   const std::string& run_dir = request.session.run_dir;
-  // A creation that was killed between its catalog and config.toml leaves a whole run without that file: the
-  // request is then completed as if the run were new, and what the catalog keeps must agree with it.
-  if (storage::Store::exists(run_dir) && has_config(run_dir)) {
-    complete_for_existing_run(request, read_run_config(run_dir), available);
-  } else {
+  if (!storage::Store::exists(run_dir)) {
     complete_for_new_run(request, available);
+    return models::load_model(request.run.model);
   }
+  complete_for_existing_run(request, options_of_run(run_dir), available);
+  train::require_data(request.run);
+  models::ModelConfig config = kept_config(storage::describe_run(run_dir).model_json);
+  config.name = request.run.model;
+  return config;
 }
 
 // The data are those that the run was made with, or from now on those of the run.
@@ -56,9 +60,11 @@ void run_train(const std::vector<std::string>& arguments) {
   TrainArguments parsed = parse_train_arguments(arguments);
   if (!parsed.help.empty()) return print_result(parsed.help);
   TrainRequest& request = parsed.request;
-  complete(request);
-  models::ModelConfig config = models::load_model(request.run.model);
+  const std::string model = request.given.contains("model") ? request.run.model : "";
+  models::ModelConfig config = complete(request);
   RunData data = settle_data(request, config);
+  if (!model.empty() && storage::Store::exists(request.session.run_dir))
+    expect_model(model, config, request.run, data.training.get());
 
   if (terminal_style().is_terminal) request.session.wait_for_space = true;  // somebody can make room
   std::atomic<int>& stop = watch_for_stop();

@@ -89,7 +89,7 @@ void create_run(const Network& network, const RunInput& run, const std::atomic<i
 Network open_network(const std::string& path) {
   Network network{.path = path, .is_run = storage::Store::exists(path), .config = {}, .run = {}};
   if (network.is_run) {
-    network.run = read_run_config(path);
+    network.run = options_of_run(path);
     network.config = kept_config(storage::describe_run(path).model_json);
     return network;
   }
@@ -104,8 +104,7 @@ Network open_network(const std::string& path) {
                 "name a run, a checkpoint, or what headrace quantize made");
   }
   network.config = kept_config(kept);
-  const auto parsed = parse_json<nlohmann::ordered_json>(kept);
-  if (parsed.contains("options")) network.run = train::run_options_from_json(parsed["options"].dump());
+  network.run = kept_options(kept);
   return network;
 }
 

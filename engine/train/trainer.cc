@@ -56,8 +56,11 @@ class Opened {
     storage::with_space(
         waiter, [&] { store = storage::Store::open(input.session.run_dir, input.session.shard_dirs, io); });
     if (store->model_json() != input.model_json)
-      throw Error(ErrorKind::kUsage, "the run in " + input.session.run_dir + " is of another model",
-                  "give the run's own --model, or another directory for a new run");
+      throw Error(
+          ErrorKind::kUsage,
+          "the options in " + run_config_path(input.session.run_dir) +
+              " are not those that the run was made with",
+          "undo what was changed there; without the file, train takes them from the run, and wants --data");
     // What updates and plans count on, and what a catalog may say, whoever wrote it.
     if (!std::ranges::equal(store->layout().tensors(), layout.tensors()))
       throw Error(ErrorKind::kCorrupt,

@@ -13,6 +13,7 @@
 #include "storage/store.h"
 #include "tests/support/process.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/support/tool_run.h"
 
 namespace headrace {
 namespace {
@@ -22,6 +23,7 @@ using ::testing::Not;
 using testing::Process;
 using testing::ProcessResult;
 using ::testing::StartsWith;
+using testing::ToolRun;
 
 class CommandLine : public ::testing::Test {
  protected:
@@ -117,6 +119,47 @@ TEST_F(CommandLine, RefusesToContradictTheRun) {
   EXPECT_EQ(changed.exit_status, 2);
   EXPECT_THAT(changed.err, HasSubstr("is not the one that the run was made with"));
   EXPECT_EQ(digest("run"), before);
+}
+
+// The catalog holds the model and the options; what lies beside the run may move, change or be lost.
+TEST_F(CommandLine, GoesOnWithoutTheFilesThatTheRunWasMadeFrom) {
+  const ToolRun tool(HEADRACE_BINARY, R"({"model_type": "mlp", "hidden": [8], "loss": "mse"})", 10);
+  testing::write_file(tool.path("data.csv"), "1,2,0\n3,4,1\n5,6,1\n7,8,0\n");
+  const auto train = [&](uint64_t steps, std::vector<std::string> more) {
+    more.insert(more.begin(),
+                {"train", "run", "--steps", std::to_string(steps), "--memory", "64MiB", "--quiet"});
+    return tool.run(more);
+  };
+  ASSERT_EQ(train(1, {"--model", "config.json", "--data", "data.csv", "--batch", "2"}).exit_status, 0);
+  std::filesystem::rename(tool.path("config.json"), tool.path("moved.json"));
+  ProcessResult result = train(2, {});
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  result = train(3, {"--model", "moved.json"});
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  testing::write_file(tool.path("other.json"), R"({"model_type": "mlp", "hidden": [9], "loss": "mse"})");
+  result = train(4, {"--model", "other.json"});
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_THAT(result.err, HasSubstr("--model is other.json, which is not the run's model"));
+
+  std::string config = testing::read_file(tool.path("run/config.toml"));
+  const size_t batch = config.find("\nbatch = 2\n");
+  ASSERT_NE(batch, config.npos);
+  testing::write_file(tool.path("run/config.toml"), config.replace(batch, 11, "\nbatch = 3\n"));
+  result = train(4, {});
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_THAT(result.err, HasSubstr("config.toml are not those that the run was made with"));
+  std::filesystem::remove(tool.path("run/config.toml"));
+  result = train(4, {});
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_THAT(result.err, HasSubstr("--data"));
+  result = train(4, {"--data", "data.csv"});
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_EQ(train(5, {}).exit_status, 0) << "config.toml is written again";
+  ASSERT_EQ(tool.run({"train", "whole", "--steps", "5", "--model", "moved.json", "--data", "data.csv",
+                      "--batch", "2", "--memory", "64MiB", "--quiet", "--schedule-steps", "1"})
+                .exit_status,
+            0);
+  EXPECT_EQ(tool.digest("run"), tool.digest("whole"));
 }
 
 // A catalog whose checksums are right, and whose blocks are not what the optimizer works on.
