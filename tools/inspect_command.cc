@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "engine/inspect/dequantized.h"
 #include "storage/digest.h"
@@ -9,6 +11,7 @@
 #include "storage/store.h"
 #include "storage/tensor_source.h"
 #include "storage/tensor_values.h"
+#include "storage/text.h"
 #include "tools/command_line.h"
 #include "tools/commands.h"
 #include "tools/inspect_report.h"
@@ -112,6 +115,11 @@ std::string statistics(TensorSource& source, const Request& request, const std::
 
 std::string difference(TensorSource& source, const Request& request,
                        const std::function<void(double)>& done) {
+  std::error_code ignored;  // as when one is not there, which opening says
+  if (std::filesystem::equivalent(request.path, request.other, ignored))
+    throw Error(ErrorKind::kUsage,
+                fmt::format("{} and {} are the same", printable(request.path), printable(request.other)),
+                "name another to compare with");
   const auto other =
       inspect::dequantized(storage::open_source(request.other, {.use = storage::SourceUse::kRead}));
   const TensorFilter filter(request.patterns);

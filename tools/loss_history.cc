@@ -28,6 +28,10 @@ class LineReader {
 
   void add(std::string_view text) {
     while (!text.empty()) {
+      if (rest_.empty()) {  // zeros stand for lines that were lost, where the file was given its length again
+        text.remove_prefix(std::min(text.find_first_not_of('\0'), text.size()));
+        if (text.empty()) return;
+      }
       const size_t end = text.find('\n');
       rest_ += text.substr(0, end);
       if (rest_.size() > kLongestLine) wrong();

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what is missing, builds, and runs all tests: tools/test.sh [PRESET] [ctest arguments...]
-# PRESET: release (default), debug, asan+ubsan, tsan, clang. The build goes to build/PRESET.
+# PRESET: release (default), debug; asan+ubsan, tsan, clang, fuzz (tools/install_packages.sh --checks). The build goes to build/PRESET.
 set -euo pipefail
 export PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH  # Debian's cmake, whatever else is installed
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -24,7 +24,7 @@ inline constexpr double kMostDropout = 0.999;
 
 // What belongs to a run: fixed when it is created, kept in RUN, the same ever after.
 struct RunOptions {
-  std::string model = "gpt2";    // a registered name, a config.json, or a folder that holds one
+  std::string model;             // a registered name, a config.json, or a folder that holds one
   std::string data;              // file of the training text; absolute once resolved
   std::string data_fingerprint;  // TextData::fingerprint() of it, filled in when the run is created
   std::string tokenizer = "bytes";

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -113,6 +114,30 @@ TEST_F(Inspect, CountsTheParametersThatTrainingCounts) {
     EXPECT_THAT(tool_.run({"inspect", model}).out, HasSubstr(list["parameters"].dump() + " parameters ("))
         << model;
   }
+}
+
+// As the message advises, whose reader would rather go on without them.
+TEST_F(Inspect, PlotsWhatIsLeftWhereOldLinesWereLost) {
+  train("run", 3);
+  std::filesystem::remove(tool_.path("run/metrics.jsonl"));
+  const ProcessResult lost = tool_.run({"train", "run", "--steps", "5", "--quiet"});
+  EXPECT_EQ(lost.exit_status, 4);
+  const size_t at = lost.err.find("truncate -s ");
+  ASSERT_NE(at, std::string::npos) << lost.err;
+  testing::write_file(tool_.path("run/metrics.jsonl"), "");
+  std::filesystem::resize_file(tool_.path("run/metrics.jsonl"),
+                               std::stoull(lost.err.substr(at + std::strlen("truncate -s "))));
+  train("run", 5);
+  const nlohmann::json losses = json({"run", "--loss"});
+  ASSERT_EQ(losses["losses"].size(), 3u) << losses;
+  EXPECT_EQ(losses["steps"][0], 3);
+}
+
+TEST_F(Inspect, ASourceIsNotComparedWithItself) {
+  train("run", 1);
+  const ProcessResult result = tool_.run({"inspect", "run", "--diff", "run/."});
+  EXPECT_EQ(result.exit_status, 2);
+  EXPECT_THAT(result.err, HasSubstr("are the same"));
 }
 
 TEST_F(Inspect, ListsARunInUseAndRefusesToReadIt) {
