@@ -65,7 +65,8 @@ TEST(Layout, RefusesTablesThatMakeNoSense) {
   refused("no rows", [](TensorSpec& t) { t.block_rows = 0; });
   refused("3 slots", [](TensorSpec& t) { t.slots = 3; });
   refused("0 planes", [](TensorSpec& t) { t.planes.clear(); });
-  refused("no bytes", [](TensorSpec& t) { t.planes[0].element_bytes = 0; });
+  refused("values of 0 bytes", [](TensorSpec& t) { t.planes[0].element_bytes = 0; });
+  refused("values of 17 bytes", [](TensorSpec& t) { t.planes[0].element_bytes = kMostElementBytes + 1; });
   refused("groups of 0 elements", [](TensorSpec& t) { t.planes[0].group = 0; });
   refused("groups of 65537 elements", [](TensorSpec& t) { t.planes[0].group = 65537; });
   refused("would lie in two blocks", [](TensorSpec& t) { t.planes[0].group = 512; });
