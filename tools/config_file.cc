@@ -89,6 +89,8 @@ bool has_long_key(std::string_view text) {
       while (i < text.size() && text.substr(i, end.size()) != end && (is_long || text[i] != '\n'))
         i += c == '"' && text[i] == '\\' ? 2 : 1;
       i += end.size() - 1;
+      // A long text may end in one or two quotes of its own.
+      for (int own = 0; is_long && own < 2 && i + 1 < text.size() && text[i + 1] == c; own++) i++;
     } else if (c == '.') {
       if (++dots == kMostKeyParts) return true;
     } else if (std::string_view("\n=,[]{}").find(c) != std::string_view::npos) {

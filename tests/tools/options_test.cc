@@ -190,8 +190,15 @@ TEST(ConfigFile, NamesLineAndColumnOfAFault) {
   // Each part of a key would become a table in a table.
   std::string parts = "a";
   for (int i = 0; i < 200000; i++) parts += i % 2 == 0 ? ".b" : " . \"c.d\"";
-  for (const std::string& text : {parts + " = 1", "seed = 1\n[" + parts + "]\n", "x = {" + parts + " = 1}"})
+  std::string bare = "a";
+  for (int i = 0; i < 400000; i++) bare += ".b";
+  // The last two hold texts that end in quotes of their own.
+  for (const std::string& text :
+       {parts + " = 1", "seed = 1\n[" + parts + "]\n", "x = {" + parts + " = 1}",
+        R"(x = {s = """a"""", )" + bare + " = 1}", "x = {s = '''a''''', " + bare + " = 1}"})
     EXPECT_THAT(problem(text), HasSubstr("a key has more than 16 parts"));
+  for (const char* unfinished : {"a = \"", "a = \"\"\"", "a = '''b''", "a = \"\\"})
+    EXPECT_THAT(problem(unfinished), HasSubstr("train.toml:1:"));
   const std::string dots(100, '.');
   EXPECT_THAT(problem("# " + dots + "\nmodel = \"" + dots + "\\\"" + dots + "\" # " + dots +
                       "\ndata = \"\"\"" + dots + "\n\"" + dots + "\"\"\"\n'bad' = '" + dots + "'\n"),
