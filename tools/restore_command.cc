@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -12,7 +11,6 @@
 #include "storage/checkpoint_reader.h"
 #include "storage/checkpoint_restore.h"
 #include "storage/error.h"
-#include "storage/file.h"
 #include "storage/store.h"
 #include "storage/text.h"
 #include "tools/command_line.h"
@@ -94,8 +92,8 @@ RestoreRequest request_of(const Arguments& parsed) {
   return request;
 }
 
-train::RunOptions options_of_run(const train::RunOptions& saved, const std::vector<GivenOption>& training,
-                                 bool fresh) {
+train::RunOptions restored_options(const train::RunOptions& saved, const std::vector<GivenOption>& training,
+                                   bool fresh) {
   if (training.empty()) return saved;
   if (!fresh) {
     throw Error(ErrorKind::kUsage,
@@ -106,25 +104,6 @@ train::RunOptions options_of_run(const train::RunOptions& saved, const std::vect
   request.run = saved;
   complete_for_new_training(request, training);
   return request.run;
-}
-
-// Whether the model can still be found under the name that the run was made with.
-bool is_at_hand(const std::string& model, const models::ModelConfig& config) {
-  try {
-    return models::load_model(model).json == config.json;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
-// RUN/model.json, for a run whose config.json is not where it was; returns its absolute path.
-std::string write_model(const std::string& run_dir, const models::ModelConfig& config) {
-  const std::string path = std::filesystem::absolute(run_dir + "/model.json").lexically_normal().string();
-  const std::string text = config.json + "\n";
-  const storage::File file = storage::File::open(path, storage::OpenMode::kCreate);
-  file.pwrite_all(std::as_bytes(std::span(text)), 0);
-  file.sync();
-  return path;
 }
 
 std::string result_text(const RestoreRequest& request, const storage::CheckpointManifest& manifest,
@@ -155,7 +134,7 @@ void run_restore(const std::vector<std::string>& arguments) {
   const storage::CheckpointManifest& manifest = checkpoint.manifest();
   const bool fresh = request.weights_only || manifest.weights_only;
   train::RunOptions options =
-      options_of_run(train::run_options_from_json(manifest.configuration), request.training, fresh);
+      restored_options(train::run_options_from_json(manifest.configuration), request.training, fresh);
   const models::ModelConfig config = kept_config(manifest.model_json);
   if (request.block_bytes != 0) options.block_bytes = request.block_bytes;
   const std::unique_ptr<train::Model> model = models::build_model(config, options);
@@ -182,7 +161,6 @@ void run_restore(const std::vector<std::string>& arguments) {
       [&](uint64_t done, uint64_t total) {
         progress.working("restoring", static_cast<double>(done) / static_cast<double>(total));
       });
-  if (!is_at_hand(options.model, config)) options.model = write_model(request.run_dir, config);
   train::write_run_config(request.run_dir, options);
   progress.clear();
   progress.finish(result_text(request, manifest, step, fresh));

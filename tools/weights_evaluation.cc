@@ -7,8 +7,6 @@
 #include <filesystem>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "engine/inspect/dequantized.h"
 #include "engine/train/cursor.h"
 #include "engine/train/run_options.h"
@@ -16,7 +14,6 @@
 #include "engine/train/trainer.h"
 #include "storage/block_io.h"
 #include "storage/error.h"
-#include "storage/json.h"
 #include "storage/run_description.h"
 #include "storage/store.h"
 #include "storage/text.h"
